@@ -1,0 +1,1 @@
+"""Terminate protocols and make bytes durable."""

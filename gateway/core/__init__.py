@@ -1,0 +1,1 @@
+"""Pure types that travel, and the bounds and errors everybody shares."""

@@ -1,0 +1,1 @@
+"""Sockets: who may speak, how much, how often."""

@@ -1,0 +1,1 @@
+"""Read journals, compute, write stores."""

@@ -1,0 +1,1 @@
+"""One data contract per stream, and everything derived from it."""

@@ -1,0 +1,1 @@
+"""Stores, each with its own transactions."""

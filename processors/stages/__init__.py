@@ -1,0 +1,1 @@
+"""Pure steps from journal entries to rows."""

@@ -1,0 +1,1 @@
+"""Real servers and foreign clients for the integration tests: found, installed into a cache, started, stopped."""

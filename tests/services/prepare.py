@@ -1,0 +1,33 @@
+"""Say which optional servers this machine has, and install the foreign clients a registry can give.
+
+Runs before the tests. A missing server skips its tests with a line here, or fails when VOLTGATE_REQUIRE_SERVICES=1.
+"""
+
+import os
+import shutil
+import sys
+
+from tests.services import mqttjs
+
+NEEDED = {
+    "mosquitto": "the comparison broker; Debian package `mosquitto`",
+    "mosquitto_pub": "a foreign client; Debian package `mosquitto-clients`",
+    "node": "runs MQTT.js, a foreign client; Debian packages `nodejs npm`",
+}
+
+
+def main() -> int:
+    """Return 0 when everything needed is there or may be missing, 1 otherwise."""
+    required = os.environ.get("VOLTGATE_REQUIRE_SERVICES") == "1"
+    path = os.environ.get("PATH", "") + ":/usr/sbin"
+    missing = {name: why for name, why in NEEDED.items() if shutil.which(name, path=path) is None}
+    if "node" not in missing and mqttjs.install() is None:
+        missing["mqtt.js"] = "npm could not install it"
+    for name, why in missing.items():
+        verdict = "required" if required else "its tests are skipped"
+        sys.stderr.write(f"{name} is not on this machine ({why}): {verdict}\n")
+    return 1 if missing and required else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,3 @@
+"""The command line and the supervisor: parse, compose, start the others."""
+
+__version__ = "0.1.0"
