@@ -6,6 +6,7 @@ VoltgateError
 │   ├── ProtocolViolation  bytes that its standard forbids
 │   ├── IdentityRefused    wrong or missing credentials, or an identity that may not do this
 │   └── LimitExceeded      larger, faster or more than limits.py allows
+├── QueryError             a question to the lake that cannot be answered as it was asked
 └── StoreError             a disk or a server of ours failed
     ├── JournalError       the journal cannot make bytes durable now
     │   ├── JournalFull    out of disk, or over the bytes in flight; later is worth a try
@@ -13,6 +14,7 @@ VoltgateError
     ├── JournalLocked      another process owns the directory
     ├── CorruptFrame       bytes on disk are not what was written
     ├── CheckpointError    a cursor file is unreadable
+    ├── RegistryError      the device registry is out of reach, of another version, or refuses a change
     └── SinkError          a store did not take a batch; may carry retry_after_s
 
 Expected things (a bad reading, a late row, a full sink) are values and counters, never exceptions.
@@ -83,6 +85,12 @@ class LimitExceeded(PeerError):
     code = "limit_exceeded"
 
 
+class QueryError(VoltgateError):
+    """A question to the lake that cannot be answered as it was asked; the message says what to ask instead."""
+
+    code = "query"
+
+
 class StoreError(VoltgateError):
     """A disk or a server of ours failed."""
 
@@ -136,6 +144,12 @@ class CheckpointError(StoreError):
     """A cursor file is unreadable."""
 
     code = "checkpoint"
+
+
+class RegistryError(StoreError):
+    """The device registry is out of reach, of another version, or refuses a change."""
+
+    code = "registry"
 
 
 class SinkError(StoreError):

@@ -1,1 +1,1 @@
-"""Metrics, logs and health of one process."""
+"""How an operator sees a process: metrics, logs, health, and the local HTTP port that serves them."""

@@ -1,1 +1,1 @@
-"""Devices and their credentials."""
+"""Devices and their credentials: the small state that people change by hand."""

@@ -1,0 +1,648 @@
+"""The gateway's composition root: settings in, running parts out, everything closed in order.
+
+The only file of the gateway that reads the clock, the environment and signals, and that knows the concrete classes.
+What is heavy to import is imported where it is used, because the command line imports this file for `load_settings`.
+
+Start: 1 local port  2 registry  3 journals  4 listener  5 run file. Stop: 1 run file and listener, which drains the
+acknowledgements  2 journals, which commit  3 background tasks  4 registry and local port.
+"""
+
+import argparse
+import asyncio
+import itertools
+import os
+import secrets
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from gateway.core.errors import (
+    CheckpointError,
+    ConfigError,
+    JournalBroken,
+    JournalError,
+    JournalFull,
+    JournalLocked,
+    PeerError,
+    RegistryError,
+    VoltgateError,
+)
+from gateway.core.failpoints import Failpoint, FailpointHook, no_failpoint
+from gateway.core.ids import DeviceId, Offset, TenantId
+from gateway.core.limits import COMMAND_EXPIRY_S_MAX, CONTROL_REQUEST_TIMEOUT_S, VERIFY_THREADS
+from gateway.core.records import TICK_ROUTE
+from gateway.core.settings import ConfigText, Settings, parse_settings
+
+if TYPE_CHECKING:
+    from gateway.edge.admission import Admission
+    from gateway.edge.commands import CommandQueue
+    from gateway.edge.mqtt_listener import MqttListener
+    from gateway.journal.writer import Commit, SegmentWriter
+    from gateway.observe.http import ObserveServer
+    from gateway.observe.logs import Logger
+    from gateway.observe.routes import CommandRequest
+    from gateway.registry.devices import Registry
+    from gateway.wire.topics import TopicTable
+
+EXIT_OK, EXIT_FAILED, EXIT_CONFIG = 0, 1, 3
+FAILPOINT_VARIABLE: Final = "VOLTGATE_FAILPOINT"
+STOP_TIMEOUT_S: Final = 9.0
+"""Draining and committing take milliseconds; a service manager that gives 10 s must not need to kill."""
+LOCK_WAIT_S: Final = 10.0
+"""A gateway that was told to stop holds the journal for up to `STOP_TIMEOUT_S`; its successor waits that long."""
+HEARTBEAT_S: Final = 0.25
+DROPPED_REASONS: Final = frozenset({"not_durable", "will_not_durable"})
+"""Events of the listener that are messages nobody acknowledged because the journal could not take them."""
+ENDED_REASONS: Final = frozenset(
+    {
+        "disconnect",
+        "lost",
+        "taken_over",
+        "keep_alive",
+        "shutdown",
+        "linger",
+        "slow_reader",
+        "connect_timeout",
+        "journal",
+    }
+    | {"unauthenticated_max", "connections_max", "partial_bytes", "revoked"}
+)
+"""Events of the listener that are ends of connections without a broken rule."""
+RELOADABLE: Final = frozenset(
+    {"GATEWAY__TICK_S", "GATEWAY__MQTT__ALLOW_ANONYMOUS", "JOURNAL__RETENTION_AGE_S", "JOURNAL__RETENTION_BYTES"}
+    | {"JOURNAL__DISK_BYTES_MAX", "JOURNAL__RETENTION_INTERVAL_S"}
+)
+"""Settings that take effect on SIGHUP; all others at the next start."""
+OFFSET_MAX: Final = Offset(2**63 - 1)
+REGISTRY_POLL_S: Final = 2.0
+"""Revocation closes live sessions within 5 s."""
+
+
+class Endpoints(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a running gateway is reached: the content of DATA/run/gateway.json."""
+
+    pid: int
+    mqtt_host: str
+    mqtt_port: int
+    observe_host: str
+    observe_port: int
+
+
+# ---- settings, registry, failpoints: also for the programs beside this one -------------------------------------------
+def load_settings(
+    path: Path | None, environ: Mapping[str, str], *, overrides: Mapping[str, object] | None = None
+) -> Settings:
+    """Return the settings of a TOML file, of `conf.d/*.toml` beside it, the environment and the command line.
+
+    Args:
+        path: The file; None for none. The command line's `--config`.
+        environ: The process environment.
+        overrides: Dotted setting to value, stronger than everything else.
+
+    Raises:
+        ConfigError: With file and line, what is wrong and what to write.
+    """
+    paths = [] if path is None else [path, *sorted((path.parent / "conf.d").glob("*.toml"))]
+    documents = [ConfigText(str(file), _read_text(file)) for file in paths]
+    return parse_settings(documents, environ, overrides=overrides, read_secret=lambda file: file.read_text("utf-8"))
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except OSError as exc:
+        raise ConfigError(str(path), 0, f"cannot be read: {exc.strerror}", "give --config a readable file") from exc
+    except UnicodeDecodeError as exc:
+        raise ConfigError(str(path), 0, f"is not UTF-8 at byte {exc.start}", "save it as UTF-8") from exc
+
+
+def open_registry(settings: Settings) -> "Registry":
+    """Return an installation's device registry; the caller closes it. Raises: RegistryError: It does not answer."""
+    from gateway.registry.devices import Registry
+
+    password = settings.registry.password
+    return Registry(
+        settings.registry.url or settings.data / "registry.sqlite",
+        password=password.get_secret_value() if password else None,
+    )
+
+
+def failpoint_hook(environ: Mapping[str, str]) -> FailpointHook:
+    """Return what kills this process at the nth hit of a failpoint, where VOLTGATE_FAILPOINT=name:nth says so."""
+    text = environ.get(FAILPOINT_VARIABLE)
+    if not text:
+        return no_failpoint
+    name, _, nth = text.partition(":")
+    if name not in set(Failpoint) or not (nth.isascii() and nth.isdecimal() and int(nth) > 0):
+        names = ", ".join(Failpoint)
+        raise ConfigError(FAILPOINT_VARIABLE, 0, f"{text!r} is no failpoint", f"write NAME:NTH with one of {names}")
+    hits = itertools.count(1)
+
+    def hook(failpoint: Failpoint) -> None:
+        if failpoint == name and next(hits) == int(nth):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return hook
+
+
+def write_run_file(path: Path, content: bytes) -> None:
+    """Replace a small file that only this user may read; readers see the old or the new content, never half of it."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}")
+    temporary.unlink(missing_ok=True)
+    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(content)
+    temporary.replace(path)
+
+
+# ---- the gateway -----------------------------------------------------------------------------------------------------
+class Gateway:
+    """One running gateway: make one, `run` it once.
+
+    Args:
+        settings: The whole configuration.
+        log: Diagnostics.
+        failpoint: Called between the steps whose order the promise depends on.
+
+    Raises:
+        ConfigError: A topic pattern is none; nothing was opened.
+    """
+
+    def __init__(self, settings: Settings, *, log: "Logger", failpoint: FailpointHook = no_failpoint) -> None:
+        from gateway.observe.health import Heartbeat
+        from gateway.observe.metrics import EventCounter, commit_histogram, lag_histogram, process_registry
+
+        self._settings, self._log, self._failpoint = settings, log, failpoint
+        self._topics = _topic_table(settings)
+        self._stop = asyncio.Event()
+        self._listening = False
+        self._journal_error: str | None = None
+        self._heartbeat = Heartbeat(now_s=time.monotonic)
+        self._events, self._refusals = EventCounter(), EventCounter()
+        self._metrics = process_registry(process="gateway", version=version("voltgate"))
+        self._observe_commit_s = commit_histogram(self._metrics, journal="ingest")
+        self._observe_lag_s = lag_histogram(self._metrics)
+        self._command_events = EventCounter()
+        self._unread_deleted = 0
+        self._admission: Admission | None = None
+
+    def stop(self) -> None:
+        """Ask a running gateway to end. On the loop's thread; safe to repeat."""
+        self._stop.set()
+
+    async def run(self, ready: Callable[[Endpoints], None]) -> None:
+        """Serve until `stop`; `ready` is called once devices can connect.
+
+        Raises:
+            VoltgateError: A part cannot start.
+            OSError: A port cannot be bound, or the data directory cannot be written.
+            TimeoutError: The parts did not end in time.
+        """
+        parts = AsyncExitStack()
+        async with asyncio.TaskGroup() as tasks:
+            background = [tasks.create_task(self._beat(), name="heartbeat")]
+            try:
+                background += await self._start(parts, tasks, ready)
+                await self._stop.wait()
+                self._log.info("stopping")
+            finally:
+                async with asyncio.timeout(STOP_TIMEOUT_S):
+                    await parts.aclose()
+                for task in background:
+                    task.cancel()
+        self._log.info("stopped", **self._events.counts())
+
+    async def _start(
+        self, parts: AsyncExitStack, tasks: asyncio.TaskGroup, ready: Callable[[Endpoints], None]
+    ) -> list[asyncio.Task[None]]:
+        """Start the parts in order; what was started is in `parts`, which closes in the reverse order."""
+        from gateway.edge.commands import CommandQueue
+        from gateway.edge.mqtt_listener import MqttListener
+        from gateway.journal.reader import SegmentReader
+
+        settings, data = self._settings, self._settings.data
+        (data / "run").mkdir(parents=True, exist_ok=True, mode=0o700)
+        registry = await asyncio.to_thread(open_registry, settings)
+        parts.callback(registry.close)
+        change = await asyncio.to_thread(registry.last_change)
+        journal = await self._open_journal(data / "ingest", on_commit=self._on_commit)
+        parts.push_async_callback(journal.close)
+        commands_journal = await self._open_journal(data / "commands")
+        parts.push_async_callback(commands_journal.close)
+        commands = CommandQueue(journal=commands_journal, now_ns=time.time_ns, count=self._command_events)
+        await asyncio.to_thread(commands.rebuild, SegmentReader(data / "commands"))
+        self._admission = admission = self._make_admission(registry, parts)
+        listener = MqttListener(
+            journal=journal,
+            topics=self._topics,
+            admission=admission,
+            commands=commands,
+            count=self._events,
+            now_ns=time.time_ns,
+        )
+        self._register_metrics(journal, commands, listener, admission)
+        observe = self._start_observe(journal, self._command_submitter(commands, registry))
+        parts.callback(observe.close)
+        mqtt_port = await self._listen(listener)
+        parts.push_async_callback(listener.close)
+        self._listening = True
+        endpoints = Endpoints(
+            pid=os.getpid(),
+            mqtt_host=settings.gateway.mqtt.host,
+            mqtt_port=mqtt_port,
+            observe_host=settings.observe.host,
+            observe_port=observe.port,
+        )
+        run_file = data / "run" / "gateway.json"
+        write_run_file(run_file, msgspec.json.encode(endpoints))
+        parts.callback(run_file.unlink, missing_ok=True)
+        ready(endpoints)
+        self._log.info("ready", **msgspec.structs.asdict(endpoints))
+        return [
+            tasks.create_task(self._tick(journal), name="tick"),
+            tasks.create_task(self._retain(), name="retention"),
+            tasks.create_task(self._watch_registry(registry, change, admission, listener), name="registry"),
+        ]
+
+    async def _listen(self, listener: "MqttListener") -> int:
+        mqtt = self._settings.gateway.mqtt
+        try:
+            return await listener.start(mqtt.host, mqtt.port)
+        except OSError as exc:
+            what = f"cannot listen on {mqtt.host} port {mqtt.port}: {exc.strerror or exc}"
+            raise ConfigError("gateway.mqtt", 0, what, "choose another port, or 0 for a free one") from exc
+
+    async def _open_journal(self, directory: Path, **options: Any) -> "SegmentWriter":
+        """Return the writer of a journal, after waiting for a predecessor that is just ending."""
+        from gateway.journal.writer import SegmentWriter
+
+        journal, loop = self._settings.journal, asyncio.get_running_loop()
+        give_up_at_s = time.monotonic() + LOCK_WAIT_S
+        while True:
+            try:
+                writer = await asyncio.to_thread(
+                    SegmentWriter.open,
+                    directory,
+                    loop=loop,
+                    now_ns=time.time_ns,
+                    segment_bytes_max=journal.segment_bytes_max,
+                    commit_window_s=journal.commit_window_s,
+                    failpoint=self._failpoint,
+                    **options,
+                )
+            except JournalLocked as exc:
+                if time.monotonic() >= give_up_at_s:
+                    raise
+                self._log.warning("journal_locked", detail=str(exc), waiting_s=LOCK_WAIT_S)
+                await asyncio.sleep(LOCK_WAIT_S / 5)
+            else:
+                self._log.info("journal_open", directory=str(directory), recovery=repr(writer.recovery))
+                return writer
+
+    def _make_admission(self, registry: "Registry", parts: AsyncExitStack) -> "Admission":
+        from gateway.edge.admission import Admission
+        from gateway.registry.passwords import decoy_hash, verify_password
+
+        # Half of the cores at most: a reconnecting fleet must not take the loop's.
+        threads = max(1, min(VERIFY_THREADS, (os.cpu_count() or 1) // 2))
+        verifiers = ThreadPoolExecutor(threads, thread_name_prefix="verify")
+        parts.callback(verifiers.shutdown, wait=False, cancel_futures=True)
+        return Admission(
+            find=registry.find,
+            verify=verify_password,
+            decoy_hash=decoy_hash(),
+            cache_key=secrets.token_bytes(32),
+            executor=verifiers,
+            now_s=time.monotonic,
+            count=self._refusals,
+            allow_anonymous=self._settings.gateway.mqtt.allow_anonymous,
+            tenant_default=self._settings.gateway.mqtt.tenant_default,
+        )
+
+    # ---- the local port ----------------------------------------------------------------------------------------------
+    def _start_observe(self, journal: "SegmentWriter", submit: "Submit") -> "ObserveServer":
+        from gateway.observe.http import ObserveServer
+        from gateway.observe.routes import command_route
+
+        def is_broken() -> str | None:
+            # The descriptor is not tried again, so only a restart helps.
+            return str(journal.failure) if isinstance(journal.failure, JournalBroken) else None
+
+        token = secrets.token_urlsafe(32)
+        write_run_file(self._settings.data / "run" / "admin.token", token.encode())
+        observe = ObserveServer(
+            host=self._settings.observe.host,
+            port=self._settings.observe.gateway_port,
+            registry=self._metrics,
+            live={"loop": self._heartbeat.check, "journal": is_broken},
+            ready={
+                "loop": self._heartbeat.check,
+                "journal": lambda: None if journal.failure is None else str(journal.failure),
+                "mqtt": lambda: None if self._listening else "does not accept connections",
+            },
+            routes={"/commands": command_route(submit)},
+            token=token,
+        )
+        observe.start()
+        return observe
+
+    def _command_submitter(self, commands: "CommandQueue", registry: "Registry") -> "Submit":
+        loop = asyncio.get_running_loop()
+
+        def submit(request: "CommandRequest", payload: bytes) -> str:
+            tenant, device_id = TenantId(request.tenant), DeviceId(request.device_id)
+            if not (
+                self._settings.gateway.mqtt.allow_anonymous or registry.is_active(tenant=tenant, device_id=device_id)
+            ):
+                raise PeerError("unknown_device", f"there is no active device {device_id!r} of tenant {tenant!r}")
+            future = asyncio.run_coroutine_threadsafe(
+                commands.submit(tenant=tenant, device_id=device_id, payload=payload, expiry_s=request.expiry_s), loop
+            )
+            try:
+                return future.result(CONTROL_REQUEST_TIMEOUT_S)
+            finally:
+                future.cancel()
+
+        return submit
+
+    def _register_metrics(
+        self, journal: "SegmentWriter", commands: "CommandQueue", listener: "MqttListener", admission: "Admission"
+    ) -> None:
+        from gateway.edge.admission import REASONS
+        from gateway.journal.inspect import stats
+        from gateway.observe.metrics import Counted, Sampled, by_reason
+
+        def events(wanted: Callable[[str], bool]) -> Callable[[], dict[tuple[str, ...], float]]:
+            return lambda: {(reason,): n for reason, n in self._events.counts().items() if wanted(reason)}
+
+        def stored() -> dict[tuple[str, ...], float]:
+            return {(name,): stats(self._settings.data / name).bytes for name in ("ingest", "commands")}
+
+        def oldest() -> dict[tuple[str, ...], float]:
+            at_ns = stats(self._settings.data / "ingest").oldest_at_ns
+            return {} if at_ns is None else {(): max(0.0, (time.time_ns() - at_ns) / 1e9)}
+
+        def connections() -> dict[tuple[str, ...], float]:
+            return {
+                ("mqtt", "connected"): listener.connections,
+                ("mqtt", "unauthenticated"): listener.unauthenticated,
+                ("mqtt", "parked"): listener.parked_sessions,
+            }
+
+        never = frozenset(REASONS) | ENDED_REASONS | DROPPED_REASONS | {"will"}
+        counted, sampled = partial(Counted, registry=self._metrics), partial(Sampled, registry=self._metrics)
+        counted("voltgate_received", "Messages handed to the journal.", [], lambda: {(): listener.received})
+        counted("voltgate_acknowledged", "Messages that became durable.", [], lambda: {(): listener.acknowledged})
+        counted("voltgate_rejected", "Refused messages and packets.", ["reason"], events(lambda r: r not in never))
+        counted("voltgate_dropped", "Messages not taken.", ["reason"], events(DROPPED_REASONS.__contains__))
+        counted("voltgate_connections_ended", "Ended connections.", ["reason"], events(ENDED_REASONS.__contains__))
+        counted("voltgate_auth_failures", "Refused logins.", ["reason"], by_reason(self._refusals.counts))
+        counted("voltgate_commands", "Commands to devices.", ["outcome"], by_reason(self._command_events.counts))
+        counted(
+            "voltgate_unread_deleted", "Entries deleted before they were read.", [], lambda: {(): self._unread_deleted}
+        )
+        sampled("voltgate_connections", "Connections and kept sessions.", ["protocol", "state"], connections)
+        sampled("voltgate_logins_waiting", "Logins being verified.", [], lambda: {(): admission.waiting})
+        sampled(
+            "voltgate_commands_waiting", "Commands waiting for devices.", [], lambda: {(): commands.waiting_commands}
+        )
+        sampled("voltgate_journal_bytes", "Size on disk.", ["journal"], stored)
+        sampled("voltgate_journal_oldest_age_seconds", "Age of the oldest entry of the ingest journal.", [], oldest)
+        sampled(
+            "voltgate_journal_in_flight_bytes", "Taken and not durable yet.", [], lambda: {(): journal.in_flight_bytes}
+        )
+        sampled("voltgate_journal_durable", "1 while acknowledging.", [], lambda: {(): float(journal.failure is None)})
+
+    # ---- background --------------------------------------------------------------------------------------------------
+    async def _beat(self) -> None:
+        """Show that the loop turns, and measure by how much it is late."""
+        while True:
+            due_at_s = time.monotonic() + HEARTBEAT_S
+            await asyncio.sleep(HEARTBEAT_S)
+            self._observe_lag_s(max(0.0, time.monotonic() - due_at_s))
+            self._heartbeat.beat()
+
+    async def _tick(self, journal: "SegmentWriter") -> None:
+        """Write the time into the journal, so that it passes there while devices are silent.
+
+        After a full disk the tick is also the first to find out that there is space again.
+        """
+        while True:
+            await asyncio.sleep(self._settings.gateway.tick_s)
+            try:
+                journal.append_nowait(time.time_ns(), [TICK_ROUTE], [b""], None)
+            except (JournalFull, JournalBroken) as exc:
+                self._note_journal(exc)
+
+    async def _retain(self) -> None:
+        """Delete what is older or larger than the settings allow, now and then."""
+        while True:
+            journal = self._settings.journal
+            await asyncio.sleep(journal.retention_interval_s)
+            try:
+                await asyncio.to_thread(self._apply_retention, self._settings)
+            except (CheckpointError, OSError) as exc:
+                # Nothing is deleted while nobody knows what was read; the next round tries again.
+                self._log.error("retention_failed", detail=str(exc))
+
+    def _apply_retention(self, settings: Settings) -> None:
+        from gateway.journal.cursors import FileCursors
+        from gateway.journal.retention import apply_retention
+
+        journal, data = settings.journal, settings.data
+        read_up_to = FileCursors(data / "cursors").slowest() or Offset(0)
+        retained = apply_retention(
+            data / "ingest",
+            read_up_to=read_up_to,
+            now_ns=time.time_ns(),
+            age_s_max=journal.retention_age_s,
+            bytes_max=journal.retention_bytes,
+            hard_bytes_max=max(journal.retention_bytes, journal.disk_bytes_max),
+            failpoint=self._failpoint,
+        )
+        # Whatever is older has expired, and a command that waits is read again from here at the next start.
+        apply_retention(
+            data / "commands",
+            read_up_to=OFFSET_MAX,
+            now_ns=time.time_ns(),
+            age_s_max=COMMAND_EXPIRY_S_MAX,
+            bytes_max=journal.disk_bytes_max,
+            hard_bytes_max=journal.disk_bytes_max,
+        )
+        if retained.segments:
+            self._log.info("retention", **msgspec.structs.asdict(retained))
+        if retained.entries_unread:
+            self._unread_deleted += retained.entries_unread
+            self._log.error(
+                "unread_entries_deleted", entries=retained.entries_unread, disk_bytes_max=journal.disk_bytes_max
+            )
+
+    async def _watch_registry(
+        self, registry: "Registry", change: int, admission: "Admission", listener: "MqttListener"
+    ) -> None:
+        """Close the sessions of devices that were revoked or got other credentials."""
+        from gateway.edge.admission import Identity
+
+        reachable = True
+        while True:
+            await asyncio.sleep(REGISTRY_POLL_S)
+            try:
+                change, changed = await asyncio.to_thread(registry.changed_since, change)
+            except RegistryError as exc:
+                if reachable:
+                    self._log.error("registry_unreachable", detail=str(exc))
+                reachable = False
+                continue
+            if not reachable:
+                self._log.info("registry_reachable")
+            reachable = True
+            admission.forget({Identity(credential.tenant, credential.device_id) for credential in changed})
+            for credential in changed:
+                listener.disconnect_device(credential.tenant, credential.device_id)
+                revoked = credential.revoked_at_ns is not None
+                self._log.info("device_changed", device=credential.device_id, tenant=credential.tenant, revoked=revoked)
+
+    def _on_commit(self, commit: "Commit") -> None:
+        self._observe_commit_s(commit.duration_s)
+        if commit.error is not None or self._journal_error is not None:
+            self._note_journal(commit.error)
+
+    def _note_journal(self, error: JournalError | None) -> None:
+        """Log when the journal stops or starts being able to make bytes durable; not every refusal."""
+        text = None if error is None else str(error)
+        if text == self._journal_error:
+            return
+        self._journal_error = text
+        if text is None:
+            self._log.info("journal_durable_again")
+        else:
+            self._log.error("journal_not_durable", detail=text)
+
+    # ---- configuration, while it runs --------------------------------------------------------------------------------
+    def reload(self, load: Callable[[], Settings]) -> None:
+        """Take over new settings that can change while devices are connected; keep the old ones if they are wrong."""
+        try:
+            settings = load()
+        except ConfigError as exc:
+            self._log.error("configuration_refused", detail=str(exc))
+            return
+        old, self._settings = self._settings.to_environ(), settings
+        if self._admission is not None:
+            self._admission.allow_anonymous = settings.gateway.mqtt.allow_anonymous
+        new = settings.to_environ()
+        changed = sorted(
+            name.removeprefix("VOLTGATE__") for name in old.keys() | new.keys() if old.get(name) != new.get(name)
+        )
+        self._log.info("configuration_loaded", changed=changed, at_restart=[n for n in changed if n not in RELOADABLE])
+
+
+Submit = Callable[["CommandRequest", bytes], str]
+
+
+def _topic_table(settings: Settings) -> "TopicTable":
+    from gateway.wire.topics import TopicTable
+
+    mqtt = settings.gateway.mqtt
+    try:
+        patterns = [(topic.pattern, topic.channel) for topic in mqtt.topics]
+        return TopicTable.from_patterns(patterns, tenant_default=mqtt.tenant_default)
+    except ValueError as exc:
+        raise ConfigError("gateway.mqtt.topics", 0, str(exc), "write v1/{tenant}/{device_id}/{channel}") from exc
+
+
+# ---- command line ----------------------------------------------------------------------------------------------------
+async def serve(
+    settings: Settings,
+    *,
+    ready: Callable[[Endpoints], None] = lambda _endpoints: None,
+    load: Callable[[], Settings] | None = None,
+    failpoint: FailpointHook = no_failpoint,
+) -> int:
+    """Run a gateway until SIGTERM or SIGINT; return its exit code.
+
+    Args:
+        settings: The whole configuration.
+        ready: Called once devices can connect.
+        load: Reads the configuration again on SIGHUP; without it the signal changes nothing.
+        failpoint: Called between the steps whose order the promise depends on.
+    """
+    from gateway.observe.logs import make_logger
+
+    log = make_logger(
+        form=settings.observe.log_format,
+        level=settings.observe.log_level,
+        secrets=settings.secrets(),
+        process="gateway",
+    )
+    try:
+        gateway = Gateway(settings, log=log, failpoint=failpoint)
+    except ConfigError as exc:
+        log.error("failed", kind="ConfigError", detail=str(exc))  # noqa: TRY400 - it is about a file, not about our code
+        return EXIT_CONFIG
+    loop = asyncio.get_running_loop()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signum, gateway.stop)
+    loop.add_signal_handler(signal.SIGHUP, gateway.reload, load or (lambda: settings))
+    errors: list[BaseException] = []
+    try:
+        await gateway.run(ready)
+    except* (VoltgateError, OSError) as group:  # a TimeoutError is an OSError
+        errors += _leaves(group)
+    for error in errors:
+        log.error("failed", kind=type(error).__name__, detail=str(error))
+    if any(isinstance(error, ConfigError | JournalLocked) for error in errors):
+        return EXIT_CONFIG
+    return EXIT_FAILED if errors else EXIT_OK
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the gateway's command line; return its exit code: 0 ended as asked, 1 failed, 2 usage, 3 configuration."""
+    parser = argparse.ArgumentParser(
+        prog="python -m gateway",
+        description="Terminate MQTT and make every message durable before it is acknowledged.",
+        epilog="example: python -m gateway --config voltgate.toml --data /var/lib/voltgate",
+    )
+    parser.add_argument("--config", type=Path, help="TOML file; conf.d/*.toml beside it is read too")
+    parser.add_argument("--data", type=Path, help="directory of everything that survives a restart")
+    parser.add_argument("--insecure", action="store_true", help="allow to listen beyond this machine without TLS")
+    parser.add_argument("--json", action="store_true", help="write one JSON line with ports to stdout when ready")
+    arguments = parser.parse_args(argv)
+    overrides: dict[str, object] = {}
+    if arguments.data is not None:
+        overrides["data"] = str(arguments.data)
+    if arguments.insecure:
+        overrides["gateway.insecure"] = True
+
+    def load() -> Settings:
+        return load_settings(arguments.config, os.environ, overrides=overrides)
+
+    def ready(endpoints: Endpoints) -> None:
+        if arguments.json:
+            sys.stdout.write(msgspec.json.encode(endpoints).decode() + "\n")
+            sys.stdout.flush()
+
+    try:
+        settings, failpoint = load(), failpoint_hook(os.environ)
+    except ConfigError as exc:
+        sys.stderr.write(f"voltgate gateway: {exc}\n")
+        return EXIT_CONFIG
+    import uvloop
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(serve(settings, ready=ready, load=load, failpoint=failpoint))

@@ -1,0 +1,273 @@
+"""The loop from journal to stores. Back-pressure lives here and nowhere else.
+
+    1 read a batch
+    2 run the chain on a copy of the state
+    3 write the outputs
+    4 write the rejects
+    5 replace the checkpoint: state and offset, one atomic file
+
+A crash anywhere is mended by going on from the last checkpoint: what 3 and 4 wrote meanwhile is known to the stores by
+its offsets and is not written again, so 5 may be rare. While batch n is written in another thread, batch n+1 goes
+through 1 and 2; there is never more than one batch in each place, and they are written in order.
+"""
+
+from collections.abc import Mapping
+from concurrent.futures import Executor, Future
+from typing import Final, Protocol
+
+import msgspec
+import polars as pl
+
+from gateway.core.errors import SinkError
+from gateway.core.failpoints import Failpoint, FailpointHook, no_failpoint
+from gateway.core.ids import Offset
+from gateway.core.limits import BATCH_BYTES_MAX, BATCH_ROWS_MAX
+from gateway.core.ports import CursorStore, JournalReader
+from gateway.core.records import Checkpoint, EntryBatch
+from processors.stages.chain import REJECTS, Chain, ChainState, Outputs
+
+CURSOR: Final = "lake"
+COMMIT_INTERVAL_S: Final = 5.0
+CHECKPOINT_INTERVAL_S: Final = 30.0
+POLL_S: Final = 0.1
+"""How often an idle pump looks whether the journal has grown: two system calls."""
+
+
+class Sink(Protocol):
+    """Takes frames by table. `processors.sinks.lake.Lake` is one; `tests/contract/test_lake.py` is the contract."""
+
+    def write(self, tables: Mapping[str, pl.DataFrame], *, end_offset: int) -> dict[str, int]:
+        """Append the rows that each table does not hold yet; safe to repeat. Blocks. Raises: SinkError."""
+        ...
+
+
+class Events(Protocol):
+    """What a pump says to whoever watches: measures, logs, status files. Called in the pump's thread."""
+
+    def committed(self, outputs: Outputs, state: ChainState) -> None:
+        """Say that a batch is in the stores."""
+        ...
+
+    def refused(self, error: SinkError) -> None:
+        """Say that a store refused, and that reading has stopped until it takes the batch."""
+        ...
+
+    def quarantined(self, offset: Offset, crash: BaseException) -> None:
+        """Say that an entry crashed the chain twice and is a reject now."""
+        ...
+
+    def checkpointed(self, offset: Offset, state_bytes: int) -> None:
+        """Say that the state is stored."""
+        ...
+
+    def not_checkpointed(self, error: OSError) -> None:
+        """Say that the disk refused the state: the old checkpoint stands, a restart replays more."""
+        ...
+
+
+class _Batch(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """Outputs of consecutive entries, and the state after them."""
+
+    outputs: Outputs
+    state: ChainState
+
+
+class Pump:
+    """Moves one journal into one sink. All calls from one thread.
+
+    Args:
+        reader: The journal.
+        chain: What turns entries into rows.
+        sink: Where rows go.
+        cursors: Where the checkpoint is kept.
+        state: State to go on from, at its `next_offset`.
+        writer: Runs the writes, one at a time, in order.
+        events: Whoever watches.
+        rows_max: Entries read at once; as many waiting are read without regard to `commit_interval_s`.
+        bytes_max: Payload bytes read at once.
+        commit_interval_s: Entries wait up to this long for company, so that the stores get few large files.
+        checkpoint_interval_s: How often the state is stored.
+        failpoint: Called between the steps.
+    """
+
+    def __init__(
+        self,
+        *,
+        reader: JournalReader,
+        chain: Chain,
+        sink: Sink,
+        cursors: CursorStore,
+        state: ChainState,
+        writer: Executor,
+        events: Events,
+        rows_max: int = BATCH_ROWS_MAX,
+        bytes_max: int = BATCH_BYTES_MAX,
+        commit_interval_s: float = COMMIT_INTERVAL_S,
+        checkpoint_interval_s: float = CHECKPOINT_INTERVAL_S,
+        failpoint: FailpointHook = no_failpoint,
+    ) -> None:
+        self._reader, self._chain, self._sink, self._cursors = reader, chain, sink, cursors
+        self._writer, self._events, self._failpoint = writer, events, failpoint
+        self._rows_max, self._bytes_max = rows_max, bytes_max
+        self._commit_interval_s, self._checkpoint_interval_s = commit_interval_s, checkpoint_interval_s
+        self._state = state
+        self._read_offset = state.next_offset
+        self._committed = state
+        self._committed_offset = self._stored_offset = state.next_offset
+        self._waiting: list[_Batch] = []
+        self._writing: tuple[_Batch, Future[None]] | None = None
+        self._read_at_s: float | None = None
+        self._stored_at_s: float | None = None
+        self._retry_at_s: float | None = None
+
+    @property
+    def offset(self) -> Offset:
+        """Offset up to which (exclusive) everything is in the stores."""
+        return self._committed_offset
+
+    @property
+    def lag_entries(self) -> int:
+        """Durable entries that are not in the stores yet."""
+        return max(self._reader.end_offset() - self._committed_offset, 0)
+
+    def step(self, now_s: float, *, hurry: bool = False) -> float:
+        """Do what is due and return in how many seconds something may be due again; 0.0 for at once.
+
+        Args:
+            now_s: Monotonic seconds.
+            hurry: Whether entries that wait for company are read now.
+
+        Raises:
+            JournalError: The journal cannot be read; a later step tries again.
+        """
+        pause_s = self._advance(now_s, hurry=hurry)
+        if self._stored_at_s is None:
+            self._stored_at_s = now_s
+        if now_s - self._stored_at_s >= self._checkpoint_interval_s:
+            self.checkpoint(now_s)
+        return pause_s
+
+    def flush(self, now_s: float) -> bool:
+        """Write what was read, reading nothing more; return whether nothing is left to write.
+
+        False means that a store refused; the rows come again from the journal.
+        """
+        while self._retry_at_s is None and (self._writing or self._waiting):
+            self._settle(now_s)
+        return not self._waiting and self._writing is None
+
+    def checkpoint(self, now_s: float) -> None:
+        """5 replace the checkpoint by what is in the stores; nothing is stored where nothing is new."""
+        self._stored_at_s = now_s
+        if self._committed_offset == self._stored_offset:
+            return
+        state = self._chain.to_bytes(self._committed)
+        try:
+            self._cursors.store(Checkpoint(cursor=CURSOR, offset=self._committed_offset, state=state))
+        except OSError as error:
+            self._events.not_checkpointed(error)
+            return
+        self._stored_offset = self._committed_offset
+        self._events.checkpointed(self._stored_offset, len(state))
+
+    def _advance(self, now_s: float, *, hurry: bool) -> float:
+        if self._retry_at_s is not None:
+            if now_s < self._retry_at_s:
+                return self._retry_at_s - now_s
+            self._retry_at_s = None
+        if self._waiting:
+            # One batch is being written and one waits: nothing more is read until the first has arrived.
+            self._settle(now_s)
+            return 0.0
+        pause_s = self._read(now_s, hurry=hurry)
+        if self._writing is None:
+            if self._waiting:
+                self._start_write()
+        elif not self._waiting:
+            self._settle(now_s)
+        return pause_s
+
+    def _read(self, now_s: float, *, hurry: bool) -> float:
+        """1 and 2: read a batch if it is time, and run the chain; return the seconds until it may be time again."""
+        if self._read_at_s is None:
+            self._read_at_s = now_s
+        waiting = self._reader.end_offset() - self._read_offset
+        wait_s = self._read_at_s + self._commit_interval_s - now_s
+        if waiting <= 0 or (waiting < self._rows_max and wait_s > 0 and not hurry):
+            return POLL_S if waiting <= 0 else min(wait_s, POLL_S)
+        batch = self._reader.read(self._read_offset, rows_max=self._rows_max, bytes_max=self._bytes_max)
+        self._failpoint(Failpoint.PUMP_AFTER_READ)
+        self._read_at_s = now_s
+        if batch.end_offset == self._read_offset:
+            return POLL_S
+        self._waiting = self._run(batch, self._state)
+        self._failpoint(Failpoint.PUMP_AFTER_CHAIN)
+        self._state = self._waiting[-1].state
+        self._read_offset = batch.end_offset
+        return 0.0
+
+    def _run(self, batch: EntryBatch, state: ChainState) -> list[_Batch]:
+        """Run the chain; where it crashes, halve the batch until the entry that crashes it stands alone."""
+        try:
+            outputs, after = self._chain.run(batch, state)
+        except (Exception, pl.exceptions.PanicException) as crash:
+            if len(batch) > 1:
+                first, second = _halves(batch)
+                done = self._run(first, state)
+                return done + self._run(second, done[-1].state)
+            return [self._run_again(batch, state, crash)]
+        return [_Batch(outputs=outputs, state=after)]
+
+    def _run_again(self, batch: EntryBatch, state: ChainState, crash: BaseException) -> _Batch:
+        """Give an entry that crashed alone its second try, which rules out a passing want of memory."""
+        try:
+            outputs, after = self._chain.run(batch, state)
+        except (Exception, pl.exceptions.PanicException):
+            self._events.quarantined(batch.base_offset, crash)
+            outputs, after = self._chain.quarantine(batch, state, crash)
+        return _Batch(outputs=outputs, state=after)
+
+    def _start_write(self) -> None:
+        batch = self._waiting.pop(0)
+        self._writing = batch, self._writer.submit(self._write, batch.outputs)
+
+    def _write(self, outputs: Outputs) -> None:
+        """3 and 4."""
+        rows = {name: frame for name, frame in outputs.tables.items() if name != REJECTS}
+        self._sink.write(rows, end_offset=outputs.end_offset)
+        self._failpoint(Failpoint.PUMP_AFTER_WRITE)
+        self._sink.write({REJECTS: outputs.tables[REJECTS]}, end_offset=outputs.end_offset)
+
+    def _settle(self, now_s: float) -> None:
+        """Wait for the write under way and start the next; a refusal keeps both and sets the time of the next try."""
+        if self._writing is None:
+            self._start_write()
+            return
+        batch, future = self._writing
+        self._writing = None
+        try:
+            future.result()
+        except SinkError as error:
+            self._waiting.insert(0, batch)
+            self._retry_at_s = now_s + error.retry_after_s
+            self._events.refused(error)
+            return
+        self._committed, self._committed_offset = batch.state, batch.outputs.end_offset
+        self._events.committed(batch.outputs, batch.state)
+        if self._waiting:
+            self._start_write()
+
+
+def _halves(batch: EntryBatch) -> tuple[EntryBatch, EntryBatch]:
+    middle = len(batch) // 2
+    return _part(batch, 0, middle), _part(batch, middle, len(batch))
+
+
+def _part(batch: EntryBatch, start: int, stop: int) -> EntryBatch:
+    return EntryBatch(
+        base_offset=Offset(batch.base_offset + start),
+        routes=batch.routes,
+        route_index=batch.route_index[start:stop],
+        received_at_ns=batch.received_at_ns[start:stop],
+        payloads=batch.payloads[start:stop],
+    )

@@ -1,0 +1,250 @@
+"""One step of the windows: readings of each device that no silence interrupts, then the silence, if one follows.
+
+`advance_round` is the only place where windows open, close, are revised and go idle; see windows.py for the rules.
+"""
+
+from typing import Final
+
+import msgspec
+import polars as pl
+
+from processors.contracts.windows import WindowPlan
+from processors.stages.panes import aggregate_panes, fields_of, merge_panes
+from processors.stages.runs import Runs
+from processors.stages.watermarks import ON_TIME, REVISED, UNMERGED, Patience
+from processors.stages.window_state import KEY, OPEN_SCHEMA, Folds, WindowState
+
+_EVENT: Final = ("_revision", "_offset", "_received")
+
+
+class _Events(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """What happened to windows in one step.
+
+    Attributes:
+        emitted: Key, `_revision`, `_offset`, `_received`: the last event of each window that had one.
+        open_windows: As in the state, before idle devices are seen to.
+        closed: Rows for the log of closed windows.
+    """
+
+    emitted: pl.DataFrame
+    open_windows: pl.DataFrame
+    closed: pl.DataFrame
+
+
+def advance_round(state: WindowState, rows: pl.DataFrame, idle: pl.DataFrame) -> tuple[WindowState, pl.DataFrame]:
+    """Merge each device's rows, then let the devices in `idle` go idle.
+
+    Args:
+        state: The state before; its `devices` know every device of `rows`.
+        rows: Rows with watermarks and `late`, sorted by device, within a device in journal order.
+        idle: `_device`, `_offset`, `_received` of the tick that follows the device's rows, at most one a device.
+
+    Returns: The state after, and the windows' last events with their parts.
+    """
+    plan = state.plan
+    devices = _with_newest(state.devices, rows)
+    closed_pane = devices.select(Patience.of(plan).closed_pane("_newest")).to_series()
+    folds = Folds(plan, devices)
+    merged = rows.filter(pl.col("late") != UNMERGED)
+    events = _find_events(state, merged, rows, closed_pane)
+    open_windows, idled = _go_idle(events.open_windows, idle)
+    emitted = pl.concat([events.emitted, idled])
+
+    fresh, open_samples, closed_samples = _settle(state, merged, events.closed, idled, closed_pane, folds)
+    # Before anything is folded away: the readings that closed these windows may also be what puts them beyond revision.
+    windows = _with_parts(plan, emitted, fresh, Runs((*state.panes.frames, fresh)))
+    state = WindowState(
+        plan=plan,
+        devices=devices,
+        open_windows=open_windows,
+        closed_windows=state.closed_windows.with_rows(events.closed, folds.windows),
+        open_samples=open_samples,
+        closed_samples=closed_samples,
+        panes=state.panes.with_rows(fresh, folds.panes),
+    )
+    return state, windows
+
+
+def _with_newest(devices: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
+    """Return the devices with their newest time and last receipt after the rows."""
+    if rows.is_empty():
+        return devices
+    last = (pl.col("_device") != pl.col("_device").shift(-1)).fill_null(value=True)
+    seen = rows.filter(last).select("_device", "_newest_after", received="_received")
+    return (
+        devices.with_row_index("_device")
+        .join(seen, on="_device", how="left", maintain_order="left")
+        .with_columns(_newest=pl.coalesce("_newest_after", "_newest"), _received=pl.coalesce("received", "_received"))
+        .select(devices.columns)
+    )
+
+
+def _find_events(state: WindowState, merged: pl.DataFrame, rows: pl.DataFrame, closed_pane: pl.Series) -> _Events:
+    """Count what the merged readings do to the windows they belong to, and close those the watermark has passed."""
+    sizes = [size_s // state.plan.pane_s for size_s in state.plan.sizes_s]
+    late = merged.filter(pl.col("late") == REVISED)
+    on_time = merged.filter(pl.col("late") == ON_TIME) if late.height else merged
+    windows = (
+        pl.concat([state.open_windows, *_touched(on_time, sizes), *_revised(late, sizes)], how="diagonal_relaxed")
+        if late.height
+        else pl.concat([state.open_windows, *_touched(on_time, sizes)])
+    )
+    sums = [pl.col("_events").sum(), pl.col("_dirty").any(), pl.col("_samples").sum()]
+    if late.height:
+        # A window has at most one row with a late offset, so max picks it.
+        sums += [pl.col("_late").sum().cast(pl.Int32()), pl.col("_late_offset").max(), pl.col("_late_received").max()]
+    windows = windows.group_by(KEY).agg(sums)
+    ended = windows["_start"] + windows["_panes"] <= closed_pane.gather(windows["_device"])
+    closed = windows.filter(ended)
+    open_windows = windows.filter(~ended).select(*OPEN_SCHEMA)
+    if late.height:
+        closed = _with_logged_events(state.closed_windows, closed)
+    else:
+        zero, none = pl.lit(0, pl.Int32()), pl.lit(None, pl.Int64())
+        closed = closed.with_columns(_late=zero, _logged=zero, _late_offset=none, _late_received=none)
+    closed = closed.with_columns(_events=pl.col("_events") + pl.col("_dirty").cast(pl.Int32()) + pl.col("_late"))
+    emitted = _with_closing_entry(closed.filter(pl.col("_dirty") | (pl.col("_late") > 0)), rows).select(
+        *KEY,
+        _revision=pl.col("_logged") + pl.col("_events") - 1,
+        _offset=pl.coalesce("_late_offset", "_closing_offset"),
+        _received=pl.coalesce("_late_received", "_closing_received"),
+    )
+    return _Events(
+        emitted=emitted,
+        open_windows=open_windows,
+        closed=closed.select(*KEY, "_events", "_samples").sort(KEY),
+    )
+
+
+def _touched(on_time: pl.DataFrame, sizes: list[int]) -> list[pl.DataFrame]:
+    """Return, per size, the windows that on-time readings make dirty, as rows of OPEN_SCHEMA."""
+    panes = on_time.group_by("_device", "_pane").agg(_samples=pl.len().cast(pl.Int64()))
+    return [
+        panes.select(
+            "_device",
+            pl.lit(size, pl.Int64()).alias("_panes"),
+            (pl.col("_pane") // size * size).alias("_start"),
+            pl.lit(0, pl.Int32()).alias("_events"),
+            pl.lit(value=True).alias("_dirty"),
+            "_samples",
+        )
+        for size in sizes
+    ]
+
+
+def _revised(late: pl.DataFrame, sizes: list[int]) -> list[pl.DataFrame]:
+    """Return, per size, what late readings do: an event where the window was closed before them, else dirt."""
+    found = []
+    for size in sizes:
+        start = pl.col("_pane") // size * size
+        after_close = start + size <= pl.col("_closed_before")
+        found.append(
+            late.with_columns(_panes=pl.lit(size, pl.Int64()), _start=start, _after=after_close)
+            .group_by(KEY, maintain_order=True)
+            .agg(
+                pl.lit(0, pl.Int32()).alias("_events"),
+                (~pl.col("_after")).any().alias("_dirty"),
+                pl.len().cast(pl.Int64()).alias("_samples"),
+                pl.col("_after").sum().alias("_late"),
+                pl.col("_offset").filter("_after").last().alias("_late_offset"),
+                pl.col("_received").filter("_after").last().alias("_late_received"),
+            )
+        )
+    return found
+
+
+def _with_logged_events(log: Runs, closed: pl.DataFrame) -> pl.DataFrame:
+    """Return the windows with `_logged`, their events in the log of closed windows."""
+    asked = closed.filter(pl.col("_late") > 0).select(KEY)
+    found = [
+        run.join(asked, on=KEY, how="semi").select(*KEY, _logged="_events")
+        for run in log.matching("_start", *_range(asked["_start"]))
+    ]
+    if not found:
+        return closed.with_columns(_logged=pl.lit(0, pl.Int32()))
+    logged = pl.concat(found).group_by(KEY).sum()
+    return closed.join(logged, on=KEY, how="left").with_columns(pl.col("_logged").fill_null(0))
+
+
+def _range(values: pl.Series) -> tuple[int, int]:
+    """Return least and greatest; (0, -1), which holds nothing, for no values."""
+    low, high = values.min(), values.max()
+    return (low, high) if isinstance(low, int) and isinstance(high, int) else (0, -1)
+
+
+def _with_closing_entry(windows: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
+    """Return the windows with offset and receipt of the first reading that moved the watermark to their end."""
+    moves = rows.filter((pl.col("_closed_after") > pl.col("_closed_before")).fill_null(value=True)).select(
+        "_device", _end="_closed_after", _closing_offset="_offset", _closing_received="_received"
+    )
+    # Within a device `_closed_after` ascends in journal order, so sorted by it both sides are as join_asof asks.
+    return (
+        windows.with_columns(_end=pl.col("_start") + pl.col("_panes"))
+        .sort("_end")
+        .join_asof(
+            moves.sort("_end", maintain_order=True), by="_device", on="_end", strategy="forward", check_sortedness=False
+        )
+    )
+
+
+def _go_idle(open_windows: pl.DataFrame, idle: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Return the open windows after the idle events, and the events."""
+    if idle.is_empty():
+        schema = {name: OPEN_SCHEMA[name] for name in KEY}
+        return open_windows, pl.DataFrame(
+            schema=schema | dict(zip(_EVENT, (pl.Int32(), pl.Int64(), pl.Int64()), strict=True))
+        )
+    asked = open_windows.join(idle, on="_device", how="left", maintain_order="left")
+    said = asked["_offset"].is_not_null() & asked["_dirty"]
+    events = asked.filter(said).select(*KEY, pl.col("_events").alias("_revision"), "_offset", "_received")
+    open_windows = open_windows.with_columns(
+        _events=pl.col("_events") + said.cast(pl.Int32()), _dirty=pl.col("_dirty") & ~said
+    )
+    return open_windows, events
+
+
+def _settle(
+    state: WindowState,
+    merged: pl.DataFrame,
+    closed: pl.DataFrame,
+    idled: pl.DataFrame,
+    closed_pane: pl.Series,
+    folds: Folds,
+) -> tuple[pl.DataFrame, Runs, Runs]:
+    """Move the samples of closed panes, and compute the panes that closed, were revised or went idle.
+
+    Returns: The computed pane rows, the open and the closed samples.
+    """
+    samples = merged.select("_device", "_pane", "_at", "_offset", *fields_of(state.plan))
+    if closed.filter(pl.col("_panes") == 1).is_empty() and idled.is_empty():
+        nothing = aggregate_panes(state.plan, samples.clear())
+        return nothing, state.open_samples.with_rows(samples, folds.nothing), state.closed_samples
+    pool = pl.concat([*state.open_samples.frames, samples])
+    ended = pool["_pane"] < closed_pane.gather(pool["_device"])
+    moved, left = pool.filter(ended), pool.filter(~ended)
+    work = [moved]
+    late_panes = merged.filter(pl.col("late") == REVISED).select("_device", "_pane").unique()
+    for run in state.closed_samples.matching("_pane", *_range(late_panes["_pane"])):
+        work.insert(-1, run.join(late_panes, on=["_device", "_pane"], how="semi", maintain_order="left"))
+    idle_panes = idled.filter(pl.col("_panes") == 1).select("_device", _pane="_start")
+    if idle_panes.height:
+        work.append(left.join(idle_panes, on=["_device", "_pane"], how="semi", maintain_order="left"))
+    fresh = aggregate_panes(state.plan, pl.concat(work))
+    return fresh, Runs().with_rows(left, folds.nothing), state.closed_samples.with_rows(moved, folds.samples)
+
+
+def _with_parts(plan: WindowPlan, emitted: pl.DataFrame, fresh: pl.DataFrame, panes: Runs) -> pl.DataFrame:
+    """Return the emitted windows with their parts: panes as just computed, larger ones merged from all their panes."""
+    found = [fresh.with_columns(_panes=pl.lit(1, pl.Int64())).rename({"_pane": "_start"})]
+    for size in sorted(set(emitted["_panes"].unique()) - {1}):
+        asked = emitted.filter(pl.col("_panes") == size).select("_device", "_start")
+        low, high = _range(asked["_start"])
+        rows = [
+            run.with_columns(_start=pl.col("_pane") // size * size).join(
+                asked, on=["_device", "_start"], how="semi", maintain_order="left"
+            )
+            for run in panes.matching("_pane", low, high + size - 1)
+        ]
+        newest = pl.concat(rows).unique(["_device", "_pane"], keep="last", maintain_order=True)
+        found.append(merge_panes(plan, newest).with_columns(_panes=pl.lit(size, pl.Int64())))
+    return emitted.join(pl.concat(found, how="diagonal"), on=KEY, how="inner", validate="1:1")

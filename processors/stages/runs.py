@@ -1,0 +1,68 @@
+"""Append-only piles of rows that are folded now and then instead of being rewritten at every batch."""
+
+from collections.abc import Callable, Iterator
+from io import BytesIO
+
+import msgspec
+import polars as pl
+
+Fold = Callable[[pl.DataFrame], pl.DataFrame]
+"""Drops or combines rows that no reader of a pile can tell from the original; keeps the order of those that stay."""
+
+
+class Runs(msgspec.Struct, frozen=True, eq=False):
+    """Rows in order of arrival, held in runs of at least doubling height, newest last.
+
+    An append costs its own rows plus, amortised, log2(height / rows) copies of them. What a fold can drop is dropped at
+    the merges, so a pile is at most about three times its live rows and never needs a pass of its own.
+
+    Attributes:
+        frames: Non-empty frames of one schema, oldest first.
+    """
+
+    frames: tuple[pl.DataFrame, ...] = ()
+
+    @property
+    def height(self) -> int:
+        """Rows held, those a fold would drop included."""
+        return sum(frame.height for frame in self.frames)
+
+    def with_rows(self, rows: pl.DataFrame, fold: Fold) -> "Runs":
+        """Return the pile with `rows` at its end."""
+        if rows.is_empty():
+            return self
+        frames = self.frames
+        while frames and frames[-1].height < 2 * rows.height:
+            rows = fold(pl.concat([frames[-1], rows]))
+            frames = frames[:-1]
+        return Runs((*frames, rows)) if rows.height else Runs(frames)
+
+    def matching(self, column: str, low: int, high: int) -> Iterator[pl.DataFrame]:
+        """Yield, oldest first, the rows of each run with `low <= column <= high`."""
+        for frame in self.frames:
+            found = frame.filter(pl.col(column).is_between(low, high))
+            if found.height:
+                yield found
+
+    def to_frame(self, fold: Fold) -> pl.DataFrame | None:
+        """Return all live rows in order of arrival, or None for an empty pile that does not know its columns yet."""
+        return fold(pl.concat(self.frames)) if self.frames else None
+
+
+def to_runs(frame: pl.DataFrame | None) -> Runs:
+    """Return a pile of the rows of `frame`."""
+    return Runs() if frame is None or frame.is_empty() else Runs((frame,))
+
+
+def to_ipc(frame: pl.DataFrame | None) -> bytes:
+    """Return the frame as one Arrow IPC file; b"" for None."""
+    if frame is None:
+        return b""
+    sink = BytesIO()
+    frame.write_ipc(sink, compression="zstd")
+    return sink.getvalue()
+
+
+def from_ipc(payload: bytes) -> pl.DataFrame | None:
+    """Invert `to_ipc`."""
+    return pl.read_ipc(BytesIO(payload)) if payload else None

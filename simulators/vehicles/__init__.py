@@ -1,0 +1,1 @@
+"""Electric buses and cars: where they drive, what that costs, what they say about it."""

@@ -1,0 +1,185 @@
+"""One vehicle driving its route for ever, a second at a time. Pure: the same seed gives the same journey."""
+
+import random
+from math import exp
+
+import msgspec
+
+from simulators.vehicles.physics import (
+    COMFORT_TEMP_C,
+    Flows,
+    Model,
+    Motion,
+    PackState,
+    climate_kw,
+    step,
+    wheel_kw,
+)
+from simulators.vehicles.routes import Position, Route, SpeedProfile
+
+STEP_S = 1.0
+PARKED_KW = 0.15
+"""Battery management and telematics while the vehicle is off."""
+CHARGE_BELOW_SOC, CHARGE_UNTIL_SOC = 0.25, 0.85
+ARRIVED_M = 1.0
+"""Nobody stops nearer to the sign than that."""
+_BISECTIONS = 16
+"""Leaves 2 m/s over 2^16: far under what a speedometer shows."""
+
+
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """A vehicle at the end of one second.
+
+    Attributes:
+        position: Where it is.
+        speed_mps: How fast, >= 0.
+        odometer_m: Driven in its life.
+        pack: Its battery.
+        flows: Mean powers of the second, and voltage and current.
+        cabin_temp_c: Inside.
+        ambient_temp_c: Outside.
+        ignition_on: Ready to drive.
+        doors_open: Any.
+        charging: At the depot's charger.
+    """
+
+    position: Position
+    speed_mps: float
+    odometer_m: float
+    pack: PackState
+    flows: Flows
+    cabin_temp_c: float
+    ambient_temp_c: float
+    ignition_on: bool
+    doors_open: bool
+    charging: bool
+
+
+class Drive:
+    """The state of one vehicle.
+
+    Args:
+        model: Its type.
+        route: Its loop.
+        random_: Source of dwell times, of nothing else.
+        soc: State of charge at the start, 0 .. 1.
+        odometer_km: At the start.
+        ambient_temp_c: Outside, constant; the battery and the cabin begin there.
+        start_m: Where on the route it begins, at a standstill.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        route: Route,
+        *,
+        random_: random.Random,
+        soc: float,
+        odometer_km: float,
+        ambient_temp_c: float,
+        start_m: float = 0.0,
+    ) -> None:
+        self.model, self.route = model, route
+        self._random = random_
+        self._profile = SpeedProfile(route, model.braking_mps2)
+        self._pack = PackState(soc=soc, temp_c=ambient_temp_c)
+        self._odometer_m, self._ambient_temp_c = odometer_km * 1000, ambient_temp_c
+        self._cabin_temp_c = ambient_temp_c
+        self._at_m, self._speed_mps = start_m, 0.0
+        self._dwell_s = 0.0
+        self._charging = False
+
+    def advance(self) -> Snapshot:
+        """Let one second pass and return how things stand."""
+        standing = self._charging or self._dwell_s > 0
+        motion = Motion() if standing else self._drive()
+        ignition_on, doors_open = not self._charging, standing and not self._charging and self.model.name == "bus"
+        auxiliary_kw = PARKED_KW
+        if ignition_on:
+            auxiliary_kw = self.model.auxiliary_kw + climate_kw(self.model, ambient_temp_c=self._ambient_temp_c)
+        self._pack, flows = step(
+            self.model,
+            self._pack,
+            motion,
+            auxiliary_kw=auxiliary_kw,
+            ambient_temp_c=self._ambient_temp_c,
+            charger_kw=self.model.battery.charge_max_kw * self._taper() if self._charging else 0.0,
+            step_s=STEP_S,
+        )
+        wanted_c = COMFORT_TEMP_C if ignition_on else self._ambient_temp_c
+        self._cabin_temp_c += (wanted_c - self._cabin_temp_c) * (1 - exp(-STEP_S / self.model.cabin_s))
+        snapshot = Snapshot(
+            position=self.route.position(self._at_m),
+            speed_mps=self._speed_mps,
+            odometer_m=self._odometer_m,
+            pack=self._pack,
+            flows=flows,
+            cabin_temp_c=self._cabin_temp_c,
+            ambient_temp_c=self._ambient_temp_c,
+            ignition_on=ignition_on,
+            doors_open=doors_open,
+            charging=self._charging,
+        )
+        if standing:
+            self._stand()
+        return snapshot
+
+    def _taper(self) -> float:
+        """Chargers slow down over 80 %."""
+        return min(1.0, max(0.1, (1.0 - self._pack.soc) / 0.2))
+
+    def _stand(self) -> None:
+        """Pass a second at a stop or a charger."""
+        if self._charging:
+            self._charging = self._pack.soc < CHARGE_UNTIL_SOC
+        else:
+            self._dwell_s = max(self._dwell_s - STEP_S, 0.0)
+
+    def _drive(self) -> Motion:
+        """Move for a second as fast as limits, stops, comfort and the motor allow."""
+        if self._at_m >= self.route.length_m:
+            self._at_m = 0.0
+        stop_m = self._profile.next_stop_m(self._at_m)
+        motion = self._fastest(stop_m)
+        if stop_m - self._at_m - motion.distance_m < ARRIVED_M:
+            motion = self._motion(0.0, stop_m - self._at_m)
+            self._arrive(stop_m)
+        self._at_m += motion.distance_m
+        self._odometer_m += motion.distance_m
+        self._speed_mps = motion.speed_to_mps
+        return motion
+
+    def _arrive(self, stop_m: float) -> None:
+        self._dwell_s = round(self.route.dwell_s(stop_m) * self._random.uniform(0.7, 1.5))
+        self._charging = stop_m == self.route.length_m and self._pack.soc < CHARGE_BELOW_SOC
+
+    def _fastest(self, stop_m: float) -> Motion:
+        """Return the motion with the highest end speed that is allowed, by bisection; braking hard always is."""
+        model, speed = self.model, self._speed_mps
+        low, high = max(speed - 2 * model.braking_mps2 * STEP_S, 0.0), speed + model.acceleration_mps2 * STEP_S
+        best = self._mean_motion(low)
+        for i in range(_BISECTIONS):
+            tried = self._mean_motion(high if i == 0 else (low + high) / 2)
+            if self._is_allowed(tried, stop_m):
+                best, low = tried, tried.speed_to_mps
+                if i == 0:
+                    break
+            else:
+                high = tried.speed_to_mps
+        return best
+
+    def _is_allowed(self, motion: Motion, stop_m: float) -> bool:
+        to_m = self._at_m + motion.distance_m
+        return (
+            to_m <= stop_m
+            and motion.speed_to_mps <= self._profile.allowed_mps(to_m, stop_m)
+            and wheel_kw(self.model, motion, STEP_S) <= self.model.traction_max_kw
+        )
+
+    def _mean_motion(self, speed_to_mps: float) -> Motion:
+        return self._motion(speed_to_mps, (self._speed_mps + speed_to_mps) / 2 * STEP_S)
+
+    def _motion(self, speed_to_mps: float, distance_m: float) -> Motion:
+        to_m = min(self._at_m + distance_m, self.route.length_m)
+        climb_m = self.route.position(to_m).altitude_m - self.route.position(self._at_m).altitude_m
+        return Motion(speed_from_mps=self._speed_mps, speed_to_mps=speed_to_mps, distance_m=distance_m, climb_m=climb_m)

@@ -1,0 +1,97 @@
+"""The supervisor with real child processes."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from voltgate.supervise import EXIT_CONFIG, Child, Supervisor
+
+pytestmark = pytest.mark.integration
+
+WAIT_FOR_TERM = (
+    "import signal,sys,time; signal.signal(signal.SIGTERM, lambda *_: sys.exit(0)); print(1); time.sleep(60)"
+)
+
+
+def until(condition, timeout_s: float = 10.0) -> None:
+    """Poll until the condition holds, fail when it does not by the time-out."""
+    deadline_s = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline_s, "gave up waiting"
+        time.sleep(0.01)
+
+
+def run_in_thread(supervisor: Supervisor) -> tuple[threading.Event, threading.Thread, list[int]]:
+    """Start the supervisor's loop beside the test; the list gets its exit code."""
+    stop, codes = threading.Event(), []
+    thread = threading.Thread(target=lambda: codes.append(supervisor.run(stop)))
+    thread.start()
+    return stop, thread, codes
+
+
+def test_killed_child_is_started_again() -> None:
+    """A child that somebody kills comes back with a new process id."""
+    lines: list[str] = []
+    child = Child("sleeper", ["-c", "import time; time.sleep(60)"])
+    stop, thread, codes = run_in_thread(Supervisor([child], say=lines.append))
+    try:
+        until(lambda: child.process is not None)
+        first = child.process.pid
+        os.kill(first, signal.SIGKILL)
+        until(lambda: child.process is not None and child.process.pid != first)
+    finally:
+        stop.set()
+        thread.join(15)
+    assert child.restarts == 1
+    assert any("killed by signal 9" in line for line in lines)
+    assert codes == [1]  # the second one was ended by SIGTERM, which this child does not handle
+
+
+def test_children_stop_in_data_order() -> None:
+    """The first child is gone before the second is asked to stop, so that nothing is left in between."""
+    lines: list[str] = []
+    children = [Child(name, ["-c", WAIT_FOR_TERM]) for name in ("gateway", "processors")]
+    supervisor = Supervisor(children, say=lines.append)
+    for child in children:
+        child.start(subprocess.DEVNULL)
+    time.sleep(0.5)  # both must have installed their handlers
+    codes = supervisor.stop()
+    assert codes == {"gateway": 0, "processors": 0}
+    assert [line.split()[0] for line in lines] == ["gateway", "processors"]
+
+
+def test_configuration_error_ends_the_run() -> None:
+    """A child that cannot start because of its configuration is not started for ever."""
+    child = Child("gateway", ["-c", f"raise SystemExit({EXIT_CONFIG})"])
+    _, thread, codes = run_in_thread(Supervisor([child], say=lambda _: None))
+    thread.join(15)
+    assert codes == [EXIT_CONFIG]
+    assert child.restarts == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="uses a Linux process attribute")
+def test_children_end_when_the_supervisor_is_killed(tmp_path: Path) -> None:
+    """`kill -9` of the supervisor leaves no orphan."""
+    script = tmp_path / "supervisor.py"
+    script.write_text(
+        "import sys, threading\n"
+        "from voltgate.supervise import Child, Supervisor\n"
+        "child = Child('sleeper', ['-c', 'import time; time.sleep(60)'])\n"
+        "supervisor = Supervisor([child], say=lambda _: None)\n"
+        "supervisor.start(child)\n"
+        "print(child.process.pid, flush=True)\n"
+        "threading.Event().wait()\n"
+    )
+    parent = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE)
+    assert parent.stdout is not None
+    pid = int(parent.stdout.readline())
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    until(lambda: not Path(f"/proc/{pid}").exists() or "Z" in Path(f"/proc/{pid}/stat").read_text().split()[2])

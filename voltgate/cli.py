@@ -1,0 +1,328 @@
+"""The commands: parse, then call one function. Imports happen inside the commands, so that `--help` is quick."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(
+    name="voltgate",
+    help="The open gateway between electric vehicles, their chargers and the people who run them.",
+    epilog="Start here: voltgate demo. Data goes to stdout, talk to stderr. Exit codes: 0 ok, 1 failed, 2 usage, "
+    "3 configuration, 4 not found, 6 findings.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+
+def _group(name: str, help_text: str) -> typer.Typer:
+    group = typer.Typer(help=help_text, no_args_is_help=True, rich_markup_mode=None)
+    app.add_typer(group, name=name)
+    return group
+
+
+simulate = _group("simulate", "Play vehicles, recorded trips, or load.")
+contract = _group("contract", "Streams and their contracts.")
+journal = _group("journal", "The journal of everything received.")
+rejects = _group("rejects", "What could not become a row, and why.")
+device = _group("device", "Devices that may connect.")
+
+ConfigOption = Annotated[Path | None, typer.Option("--config", help="TOML file; conf.d/*.toml beside it is read too.")]
+DataOption = Annotated[Path | None, typer.Option("--data", help="Directory of everything that survives a restart.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable output, one document per line.")]
+LimitOption = Annotated[int, typer.Option("--limit", min=1, max=1_000_000, help="Most rows shown.")]
+
+
+def _settings(config: Path | None, data: Path | None, **overrides: object) -> Any:
+    from voltgate.compose import load
+
+    return load(config, data, overrides)
+
+
+# ---- run -------------------------------------------------------------------------------------------------------------
+@app.command()
+def demo(
+    data: Annotated[Path, typer.Option("--data", help="Where the demo keeps its data.")] = Path("demo-data"),
+    duration: Annotated[
+        float | None, typer.Option("--duration", min=1, help="Seconds; without it until Ctrl-C.")
+    ] = None,
+    vehicles: Annotated[int, typer.Option("--vehicles", min=1, max=5000, help="Simulated vehicles.")] = 40,
+) -> None:
+    """Run everything on this machine with a simulated fleet. Example: voltgate demo --duration 60."""
+    from voltgate.demo import run_demo
+
+    raise SystemExit(run_demo(data, duration_s=duration, vehicles=vehicles))
+
+
+@app.command()
+def run(config: ConfigOption = None, data: DataOption = None, *, insecure: bool = False) -> None:
+    """Run gateway and processors, supervised. Example: voltgate run --data /var/lib/voltgate."""
+    from voltgate.compose import children
+    from voltgate.output import say
+    from voltgate.supervise import Supervisor, stop_on_signals
+
+    settings = _settings(config, data, **({"gateway.insecure": True} if insecure else {}))
+    raise SystemExit(Supervisor(children(settings), say=say).run(stop_on_signals()))
+
+
+@app.command()
+def gateway(config: ConfigOption = None, data: DataOption = None, *, insecure: bool = False) -> None:
+    """Run the gateway alone: terminate MQTT and make bytes durable."""
+    from voltgate.compose import run_gateway
+
+    raise SystemExit(run_gateway(_settings(config, data, **({"gateway.insecure": True} if insecure else {}))))
+
+
+@app.command()
+def processors(
+    config: ConfigOption = None,
+    data: DataOption = None,
+    *,
+    drain: Annotated[bool, typer.Option("--drain", help="Process what the journal holds, then end.")] = False,
+) -> None:
+    """Run the processors alone: journal to lake."""
+    from voltgate.compose import run_processors
+
+    raise SystemExit(run_processors(_settings(config, data), drain=drain))
+
+
+@app.command()
+def check(config: ConfigOption = None, data: DataOption = None, *, as_json: JsonOption = False) -> None:
+    """Check settings and contracts without starting anything; every finding has file, line and mend."""
+    from voltgate.status import check_configuration
+
+    raise SystemExit(check_configuration(config, data, as_json=as_json))
+
+
+@app.command()
+def status(config: ConfigOption = None, data: DataOption = None, *, as_json: JsonOption = False) -> None:
+    """Show what runs, how far the cursors are, and the ledger."""
+    from voltgate.status import show_status
+
+    raise SystemExit(show_status(_settings(config, data), as_json=as_json))
+
+
+@app.command()
+def tail(
+    config: ConfigOption = None,
+    data: DataOption = None,
+    device_id: Annotated[str | None, typer.Option("--device", help="Only this device.")] = None,
+    channel: Annotated[str | None, typer.Option("--channel", help="Only this channel.")] = None,
+    count: Annotated[int | None, typer.Option("--count", min=1, help="End after so many messages.")] = None,
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Show messages as they become durable. Example: voltgate tail --device bus-0042 --json."""
+    from voltgate.inspectors import follow
+
+    follow(_settings(config, data), device_id=device_id, channel=channel, count=count, as_json=as_json)
+
+
+@app.command()
+def query(
+    sql: Annotated[str, typer.Argument(help="One read-only DuckDB statement; tables are the lake's.")],
+    config: ConfigOption = None,
+    data: DataOption = None,
+    limit: LimitOption = 1000,
+    timeout: Annotated[float, typer.Option("--timeout", min=0.1, max=3600, help="Seconds.")] = 30.0,
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Ask the lake. Example: voltgate query "select device_id, max(soc_pct) from vehicle_telemetry group by 1"."""
+    from voltgate.inspectors import ask
+
+    ask(_settings(config, data), sql, rows_max=limit, timeout_s=timeout, as_json=as_json)
+
+
+@app.command()
+def version(*, as_json: JsonOption = False) -> None:
+    """Show the version of Voltgate and of what it stands on."""
+    from voltgate.status import show_version
+
+    show_version(as_json=as_json)
+
+
+# ---- simulate --------------------------------------------------------------------------------------------------------
+PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+
+
+def _simulate(kind: str, context: typer.Context) -> None:
+    from simulators.__main__ import main
+
+    raise SystemExit(main([kind, *context.args]))
+
+
+@simulate.command("vehicles", context_settings=PASS_ON)
+def simulate_vehicles(context: typer.Context) -> None:
+    """Drive simulated buses and cars; options: voltgate simulate vehicles --help."""
+    _simulate("vehicles", context)
+
+
+@simulate.command("replay", context_settings=PASS_ON)
+def simulate_replay(context: typer.Context) -> None:
+    """Publish recorded trips; options: voltgate simulate replay --help."""
+    _simulate("replay", context)
+
+
+@simulate.command("load", context_settings=PASS_ON)
+def simulate_load(context: typer.Context) -> None:
+    """Publish as fast as asked, and count what is acknowledged; options: voltgate simulate load --help."""
+    _simulate("load", context)
+
+
+# ---- contracts -------------------------------------------------------------------------------------------------------
+@contract.command("ls")
+def contract_ls(config: ConfigOption = None, data: DataOption = None, *, as_json: JsonOption = False) -> None:
+    """List streams, their channels and where they are defined."""
+    from voltgate.contract_commands import list_contracts
+
+    list_contracts(_settings(config, data), as_json=as_json)
+
+
+@contract.command("check")
+def contract_check(
+    files: Annotated[list[Path] | None, typer.Argument(help="Contract files; else all in use.")] = None,
+    against: Annotated[Path | None, typer.Option("--against", help="The released version to compare with.")] = None,
+    config: ConfigOption = None,
+    data: DataOption = None,
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Check contracts; with --against also whether the version number admits the change."""
+    from voltgate.contract_commands import check_contracts
+
+    raise SystemExit(check_contracts(_settings(config, data), files or [], against=against, as_json=as_json))
+
+
+@contract.command("export")
+def contract_export(
+    stream: Annotated[str, typer.Argument(help="Stream name.")],
+    form: Annotated[str, typer.Option("--format", help="odcs or text.")] = "odcs",
+    config: ConfigOption = None,
+    data: DataOption = None,
+) -> None:
+    """Print a contract as Open Data Contract Standard 3.1, or as a catalogue page."""
+    from voltgate.contract_commands import export_contract
+
+    export_contract(_settings(config, data), stream, form)
+
+
+# ---- journal ---------------------------------------------------------------------------------------------------------
+@journal.command("verify")
+def journal_verify(config: ConfigOption = None, data: DataOption = None, *, as_json: JsonOption = False) -> None:
+    """Check every frame's checksum; exit code 6 when something is torn or corrupt."""
+    from voltgate.inspectors import verify_journal
+
+    raise SystemExit(verify_journal(_settings(config, data), as_json=as_json))
+
+
+@journal.command("stats")
+def journal_stats(config: ConfigOption = None, data: DataOption = None, *, as_json: JsonOption = False) -> None:
+    """Show size, offsets, ages and who wrote how much."""
+    from voltgate.inspectors import journal_statistics
+
+    journal_statistics(_settings(config, data), as_json=as_json)
+
+
+@journal.command("dump")
+def journal_dump(
+    offset: Annotated[int, typer.Option("--offset", min=0, help="First offset.")] = 0,
+    config: ConfigOption = None,
+    data: DataOption = None,
+    limit: LimitOption = 20,
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Show entries from an offset on."""
+    from voltgate.inspectors import dump_journal
+
+    dump_journal(_settings(config, data), offset=offset, limit=limit, as_json=as_json)
+
+
+# ---- rejects ---------------------------------------------------------------------------------------------------------
+@rejects.command("ls")
+def rejects_ls(
+    config: ConfigOption = None,
+    data: DataOption = None,
+    code: Annotated[str | None, typer.Option("--code", help="Only this reason.")] = None,
+    device_id: Annotated[str | None, typer.Option("--device", help="Only this device.")] = None,
+    limit: LimitOption = 50,
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """List rejects, newest first, with reason, place, what was expected and what came."""
+    from voltgate.reject_commands import list_rejects
+
+    list_rejects(_settings(config, data), code=code, device_id=device_id, limit=limit, as_json=as_json)
+
+
+@rejects.command("show")
+def rejects_show(
+    offset: Annotated[int, typer.Argument(help="Journal offset of the reject, from `rejects ls`.")],
+    config: ConfigOption = None,
+    data: DataOption = None,
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Show one reject with its bytes."""
+    from voltgate.reject_commands import show_reject
+
+    raise SystemExit(show_reject(_settings(config, data), offset, as_json=as_json))
+
+
+@rejects.command("retry")
+def rejects_retry(
+    offsets: Annotated[list[int] | None, typer.Argument(help="Journal offsets; or use --code.")] = None,
+    code: Annotated[str | None, typer.Option("--code", help="All rejects with this reason.")] = None,
+    config: ConfigOption = None,
+    data: DataOption = None,
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Put rejected payloads into the journal again, after a contract was mended. The gateway must run."""
+    from voltgate.reject_commands import retry_rejects
+
+    raise SystemExit(retry_rejects(_settings(config, data), offsets or [], code=code, as_json=as_json))
+
+
+# ---- devices ---------------------------------------------------------------------------------------------------------
+@device.command("add")
+def device_add(
+    device_id: Annotated[str, typer.Argument(help="Name of the device, the third level of its topics.")],
+    tenant: Annotated[str, typer.Option("--tenant", help="Whose device it is.")] = "default",
+    username: Annotated[str | None, typer.Option("--username", help="Login; else the device id.")] = None,
+    password_file: Annotated[Path | None, typer.Option("--password-file", help="Else one is made.")] = None,
+    note: Annotated[str, typer.Option("--note", help="For people.")] = "",
+    config: ConfigOption = None,
+    data: DataOption = None,
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Register a device; a password that Voltgate makes is shown this once."""
+    from voltgate.device_commands import add_device
+
+    settings = _settings(config, data)
+    add_device(settings, tenant, device_id, username=username, password_file=password_file, note=note, as_json=as_json)
+
+
+@device.command("ls")
+def device_ls(config: ConfigOption = None, data: DataOption = None, *, as_json: JsonOption = False) -> None:
+    """List registered devices."""
+    from voltgate.device_commands import list_devices
+
+    list_devices(_settings(config, data), as_json=as_json)
+
+
+@device.command("revoke")
+def device_revoke(
+    device_id: Annotated[str, typer.Argument(help="Name of the device.")],
+    tenant: Annotated[str, typer.Option("--tenant", help="Whose device it is.")] = "default",
+    config: ConfigOption = None,
+    data: DataOption = None,
+) -> None:
+    """Refuse the device from now on; a live connection is closed within seconds."""
+    from voltgate.device_commands import revoke_device
+
+    raise SystemExit(revoke_device(_settings(config, data), tenant, device_id))

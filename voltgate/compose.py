@@ -1,0 +1,63 @@
+"""Settings in, programs out: what runs in which process, and what the gateway must know of the contracts."""
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from gateway.app import load_settings
+from gateway.core.settings import Settings
+from voltgate.supervise import Child
+
+
+def load(config: Path | None, data: Path | None, overrides: Mapping[str, object] | None = None) -> Settings:
+    """Return the settings of file, environment and command line, with the topics that the contracts come in on.
+
+    Raises: ConfigError: A setting or a contract is wrong; nothing was started.
+    """
+    given = dict(overrides or {})
+    if data is not None:
+        given["data"] = str(data)
+    settings = load_settings(config, os.environ, overrides=given)
+    return with_contract_topics(settings)
+
+
+def with_contract_topics(settings: Settings) -> Settings:
+    """Return settings whose gateway also listens on the topic patterns that contracts name."""
+    from processors.app import contracts_of
+
+    contracts = contracts_of(settings)
+    mqtt = settings.gateway.mqtt
+    known = {topic.pattern for topic in mqtt.topics}
+    extra = [
+        {"pattern": pattern, "channel": channel}
+        for pattern, channel in contracts.patterns()
+        if pattern not in known and channel is not None
+    ]
+    if not extra:
+        return settings
+    dump = settings.model_dump()
+    dump["gateway"]["mqtt"]["topics"] = [*dump["gateway"]["mqtt"]["topics"], *extra]
+    return Settings.model_validate(dump)
+
+
+def children(settings: Settings) -> list[Child]:
+    """Return the programs of one installation, in the order data flows."""
+    os.environ.update(settings.to_environ())
+    return [Child("gateway", ["-m", "gateway"]), Child("processors", ["-m", "processors"])]
+
+
+def run_gateway(settings: Settings) -> int:
+    """Become the gateway: same process id, so that a service manager signals the right one."""
+    return _become(settings, "gateway")
+
+
+def run_processors(settings: Settings, *, drain: bool) -> int:
+    """Become the processors."""
+    return _become(settings, "processors", *(["--drain"] if drain else []))
+
+
+def _become(settings: Settings, module: str, *arguments: str) -> int:
+    os.execve(  # noqa: S606 - our own interpreter, no shell
+        sys.executable, [sys.executable, "-m", module, *arguments], {**os.environ, **settings.to_environ()}
+    )

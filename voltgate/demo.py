@@ -1,0 +1,172 @@
+"""`voltgate demo`: the whole of Voltgate on this computer, with a simulated fleet, and a ledger at the end.
+
+Start: 1 registry and credentials  2 gateway  3 processors  4 simulated vehicles. Stop: vehicles, gateway, processors,
+each fully before the next, so that nothing is in flight when the ledger is drawn up.
+"""
+
+import json
+import os
+import socket
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from gateway.app import open_registry, write_run_file
+from gateway.core.errors import RegistryError
+from gateway.core.settings import Settings
+from voltgate import compose
+from voltgate.demo_view import LiveView
+from voltgate.ledger import read_balance
+from voltgate.output import Exit, say
+from voltgate.status import read_run_file
+from voltgate.supervise import Child, Supervisor, stop_on_signals
+
+MQTT_PORT = 1883
+START_TIMEOUT_S = 30.0
+COMMIT_INTERVAL_S = 2.0
+"""Shorter than a fleet's: somebody is watching."""
+TENANT = "default"
+BUS_SHARE = 0.75
+
+
+def run_demo(data: Path, *, duration_s: float | None, vehicles: int) -> int:
+    """Run until `duration_s` or Ctrl-C, print the ledger, and return 0 when it balances."""
+    stop = stop_on_signals()
+    say("voltgate demo: nothing leaves this computer")
+    (data / "run").mkdir(parents=True, exist_ok=True)
+    settings = compose.load(
+        None,
+        data,
+        {"gateway.mqtt.port": _free_port(MQTT_PORT), "processors.commit_interval_s": COMMIT_INTERVAL_S},
+    )
+    credentials = register_vehicles(settings, vehicles)
+    programs = compose.children(settings)
+    with (data / "run" / "demo.log").open("ab") as log:
+        supervisor = Supervisor([], say=lambda line: None, log=log)
+        try:
+            for program in programs:
+                supervisor.children.append(program)
+                supervisor.start(program)
+                _wait_ready(settings, program, stop)
+            supervisor.children.insert(0, _fleet(settings, credentials, vehicles))
+            supervisor.start(supervisor.children[0])
+            _banner(settings, vehicles, duration_s, data)
+            _watch(supervisor, settings, stop, duration_s)
+        except DemoError as exc:
+            say(f"voltgate: {exc}; the programs' own words are in {log.name}")
+            return Exit.FAILED
+        finally:
+            say("stopping: vehicles, then gateway, then processors")
+            codes = supervisor.stop()
+    return _close(settings, codes, log.name)
+
+
+class DemoError(Exception):
+    """A program of the demo did not start or did not stay up."""
+
+
+def vehicle_names(vehicles: int) -> list[str]:
+    """Return the device ids of the demo's fleet: three buses for each car."""
+    buses = round(vehicles * BUS_SHARE)
+    return [f"bus-{i:03}" for i in range(1, buses + 1)] + [f"car-{i:03}" for i in range(1, vehicles - buses + 1)]
+
+
+def register_vehicles(settings: Settings, vehicles: int) -> Path:
+    """Give every vehicle a password of its own, keep them for the next run, and return the file that holds them.
+
+    The file is JSON: device id -> [username, password].
+    """
+    file = settings.data / "run" / "demo-credentials.json"
+    known: dict[str, list[str]] = json.loads(file.read_text()) if file.exists() else {}
+    missing = [name for name in vehicle_names(vehicles) if name not in known]
+    if not missing:
+        return file
+    registry = open_registry(settings)
+
+    def add(name: str) -> tuple[str, list[str]]:
+        added = registry.add(tenant=TENANT, device_id=name, now_ns=time.time_ns(), note="voltgate demo")
+        return name, [added.username, added.password]
+
+    try:
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            known.update(pool.map(add, missing))
+    except RegistryError as exc:
+        raise RegistryError(
+            f"{exc}; the demo's credentials file {file} is lost: remove {settings.data} to begin anew"
+        ) from exc
+    finally:
+        registry.close()
+    write_run_file(file, json.dumps(known).encode())
+    return file
+
+
+def _free_port(wanted: int) -> int:
+    """Return `wanted` when nobody listens there, else 0, and say so."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", wanted))
+        except OSError:
+            say(f"port {wanted} is taken on this computer; using a free one")
+            return 0
+    return wanted
+
+
+def _wait_ready(settings: Settings, child: Child, stop: threading.Event) -> None:
+    """Return when the program has written its run file."""
+    deadline_s = time.monotonic() + START_TIMEOUT_S
+    while not stop.wait(0.05):
+        process = child.process
+        assert process is not None, "started just before"
+        if process.poll() is not None:
+            raise DemoError(f"{child.name} ended with exit code {process.returncode}")
+        if (run_file := read_run_file(settings, child.name)) and run_file["pid"] == process.pid:
+            return
+        if time.monotonic() > deadline_s:
+            raise DemoError(f"{child.name} is not ready after {START_TIMEOUT_S:g} s")
+
+
+def _fleet(settings: Settings, credentials: Path, vehicles: int) -> Child:
+    endpoints = _endpoints(settings)
+    buses = round(vehicles * BUS_SHARE)
+    argv = ["-m", "simulators", "vehicles", "--host", endpoints["mqtt_host"], "--port", str(endpoints["mqtt_port"])]
+    argv += ["--buses", str(buses), "--cars", str(vehicles - buses), "--credentials", str(credentials)]
+    return Child("vehicles", argv)
+
+
+def _endpoints(settings: Settings) -> dict[str, Any]:
+    run_file = read_run_file(settings, "gateway")
+    if run_file is None:
+        raise DemoError("the gateway is gone")
+    return run_file
+
+
+def _banner(settings: Settings, vehicles: int, duration_s: float | None, data: Path) -> None:
+    endpoints = _endpoints(settings)
+    end = f"ends by itself after {duration_s:g} s" if duration_s else "Ctrl-C stops"
+    say(f"  MQTT     {endpoints['mqtt_host']}:{endpoints['mqtt_port']}")
+    say(f"  Metrics  http://{endpoints['observe_host']}:{endpoints['observe_port']}/metrics")
+    say(f"  {vehicles} vehicles are simulated at 3 depots; {end}; data in {data}")
+
+
+def _watch(supervisor: Supervisor, settings: Settings, stop: threading.Event, duration_s: float | None) -> None:
+    started_at_s = time.monotonic()
+    with LiveView(settings, started_at_s=started_at_s) as view:
+        while not stop.wait(0.5):
+            if not supervisor.watch():
+                raise DemoError("a program of the demo ended for good")
+            now_s = time.monotonic()
+            view.refresh(now_s)
+            if duration_s is not None and now_s - started_at_s >= duration_s:
+                return
+
+
+def _close(settings: Settings, codes: dict[str, int | None], log: str) -> int:
+    failed = [f"{name} ended with exit code {code}" for name, code in codes.items() if code]
+    balance = read_balance(settings)
+    print("\n".join(balance.lines()), flush=True)
+    for line in failed:
+        say(f"voltgate: {line}; its own words are in {log}")
+    return Exit.OK if balance.balanced and not balance.in_flight and not failed else Exit.FAILED

@@ -1,0 +1,61 @@
+"""`voltgate device`: who may connect."""
+
+import time
+from pathlib import Path
+
+from gateway.app import open_registry
+from gateway.core.settings import Settings
+from voltgate.output import Exit, print_pairs, print_rows, say
+
+
+def add_device(
+    settings: Settings,
+    tenant: str,
+    device_id: str,
+    *,
+    username: str | None,
+    password_file: Path | None,
+    note: str,
+    as_json: bool,
+) -> None:
+    """Register a device and print its credentials, the only time its password is seen."""
+    password = password_file.read_text("utf-8").strip() if password_file else None
+    registry = open_registry(settings)
+    try:
+        added = registry.add(
+            tenant=tenant, device_id=device_id, username=username, password=password, note=note, now_ns=time.time_ns()
+        )
+    finally:
+        registry.close()
+    shown = {"tenant": tenant, "device_id": device_id, "username": added.username}
+    if password is None:
+        shown["password"] = added.password
+        say("keep the password: it is not stored and not shown again")
+    print_pairs(shown, as_json=as_json)
+
+
+def list_devices(settings: Settings, *, as_json: bool) -> None:
+    """Print the registered devices; nothing secret is among it."""
+    registry = open_registry(settings)
+    try:
+        rows = [
+            (d.tenant, d.device_id, d.username, "revoked" if d.revoked_at_ns is not None else "active", d.note)
+            for d in registry.ls()
+        ]
+    finally:
+        registry.close()
+    print_rows(["tenant", "device_id", "username", "state", "note"], rows, as_json=as_json)
+
+
+def revoke_device(settings: Settings, tenant: str, device_id: str) -> int:
+    """Take the right to connect from a device; a live connection is closed when the gateway next looks."""
+    registry = open_registry(settings)
+    try:
+        found = registry.revoke(tenant=tenant, device_id=device_id, now_ns=time.time_ns())
+    finally:
+        registry.close()
+    if not found:
+        say(f"voltgate: there is no device {device_id!r} of tenant {tenant!r}; `voltgate device ls` lists them")
+        return Exit.NOT_FOUND
+    say(f"device {device_id} is revoked")
+    return Exit.OK

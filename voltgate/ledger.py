@@ -1,0 +1,134 @@
+"""The count that must come out even: what was received against what the lake holds, table by table.
+
+It trusts nobody: what came in is counted in the journal, what went out in the Delta tables, and what the processors say
+about themselves stands between the two. All three must agree to the message.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from gateway.core.ids import Offset
+from gateway.core.limits import BATCH_BYTES_MAX, BATCH_ROWS_MAX
+from gateway.core.records import TICK_SOURCE
+from gateway.core.settings import Settings
+
+if TYPE_CHECKING:
+    from gateway.journal.reader import SegmentReader
+
+CURSOR = "lake"
+
+
+class Balance(msgspec.Struct, frozen=True, kw_only=True):
+    """The ledger of one installation, entries (messages) first, then records (readings) in them.
+
+    Attributes:
+        received: Messages in the journal's count since the first one processed.
+        raw_rows: Messages in the lake, verbatim.
+        in_flight: Messages received and not yet processed.
+        records: Readings found in the processed messages.
+        rows: Stream -> rows of its table.
+        rejected: Reject code -> rows of `rejects`.
+        duplicates: Readings that came again and were dropped.
+        findings: What does not add up, one sentence each; empty when the ledger balances.
+    """
+
+    received: int
+    raw_rows: int
+    in_flight: int
+    records: int
+    rows: dict[str, int]
+    rejected: dict[str, int]
+    duplicates: int
+    findings: tuple[str, ...]
+
+    @property
+    def balanced(self) -> bool:
+        """Whether everything received is accounted for."""
+        return not self.findings
+
+    def lines(self) -> list[str]:
+        """Return the ledger as text for people."""
+        rows, rejected = sum(self.rows.values()), sum(self.rejected.values())
+        text = [
+            f"messages  {self.received} received = {self.raw_rows} in the lake + {self.in_flight} in flight",
+            f"readings  {self.records} found = {rows} rows + {rejected} rejected + {self.duplicates} duplicates",
+        ]
+        text += [f"          {count:>9} {stream}" for stream, count in sorted(self.rows.items())]
+        text += [f"          {count:>9} rejected: {code}" for code, count in sorted(self.rejected.items())]
+        text += [f"DOES NOT BALANCE: {finding}" for finding in self.findings]
+        return text if self.findings else [*text, "the ledger balances"]
+
+
+def table_counts(lake: Path) -> dict[str, int]:
+    """Return table -> rows, from the tables' own files."""
+    from dashboards.queries import history
+
+    return {
+        name: int(history.query(lake, f'select count(*) from "{name}"').rows[0][0])  # noqa: S608 - names come from the lake
+        for name in history.tables(lake)
+    }
+
+
+def read_balance(settings: Settings) -> Balance:
+    """Count journal, checkpoint and lake, and compare; the processors must have stopped, or two moments are compared.
+
+    Raises: StoreError: The journal or a checkpoint is unreadable.
+    """
+    from dashboards.queries import history
+    from gateway.journal.cursors import FileCursors
+    from gateway.journal.reader import SegmentReader
+    from processors.app import contracts_of
+    from processors.stages.chain import Chain
+    from processors.stages.ledger import Ledger
+
+    lake = Path(settings.lake_url)
+    reader = SegmentReader(settings.data / "ingest")
+    checkpoint = FileCursors(settings.data / "cursors").load(CURSOR)
+    if checkpoint is None:
+        ledger, offset = Ledger(), reader.start_offset()
+    else:
+        chain = Chain(contracts_of(settings))
+        ledger, offset = chain.from_bytes(checkpoint.state).ledger, checkpoint.offset
+    in_flight = _count_messages(reader, offset)
+    counts = table_counts(lake)
+    rows = {name: n for name, n in counts.items() if name not in ("raw", "rejects") and not name.startswith("windows_")}
+    rejected: dict[str, int] = {}
+    if counts.get("rejects"):
+        answer = history.query(lake, "select code, count(*) from rejects group by 1")
+        rejected = {str(code): int(count) for code, count in answer.rows}
+    return Balance(
+        received=ledger.entries + in_flight,
+        raw_rows=counts.get("raw", 0),
+        in_flight=in_flight,
+        records=ledger.records,
+        rows=rows,
+        rejected=rejected,
+        duplicates=sum(ledger.duplicates.values()),
+        findings=tuple(
+            _differences(
+                ("messages processed", ledger.entries, "rows in table raw", counts.get("raw", 0)),
+                ("readings counted", sum(ledger.rows.values()), "rows in the streams' tables", sum(rows.values())),
+                ("rejects counted", sum(ledger.rejected.values()), "rows in table rejects", sum(rejected.values())),
+                ("readings found", ledger.records, "rows, rejects and duplicates", ledger.records - ledger.balance),
+                ("messages deleted from the journal before they were read", ledger.gap_entries, "allowed", 0),
+            )
+        ),
+    )
+
+
+def _differences(*pairs: tuple[str, int, str, int]) -> list[str]:
+    return [f"{left} {name}, {right} {other}" for name, left, other, right in pairs if left != right]
+
+
+def _count_messages(reader: "SegmentReader", offset: Offset) -> int:
+    """Return the number of devices' messages from `offset` to the durable end."""
+    count = 0
+    while True:
+        batch = reader.read(offset, rows_max=BATCH_ROWS_MAX, bytes_max=BATCH_BYTES_MAX)
+        if batch.end_offset == offset:
+            return count
+        ticks = {i for i, route in enumerate(batch.routes) if route.source == TICK_SOURCE}
+        count += sum(i not in ticks for i in batch.route_index) if ticks else len(batch)
+        offset = batch.end_offset

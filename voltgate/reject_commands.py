@@ -1,0 +1,118 @@
+"""`voltgate rejects`: what could not become a row, why, and a second chance for it."""
+
+import base64
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from dashboards.queries import history
+from gateway.core.settings import Settings
+from voltgate.output import Exit, print_json, print_pairs, print_rows, say
+
+COLUMNS = [
+    "offset",
+    "record",
+    "received_at",
+    "tenant",
+    "device_id",
+    "channel",
+    "stage",
+    "code",
+    "path",
+    "expected",
+    "got",
+]
+RETRY_MAX = 10_000
+"""Rejects put back by one call."""
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _select(settings: Settings, columns: Sequence[str], where: Sequence[str], limit: int) -> list[tuple[Any, ...]]:
+    lake = Path(settings.lake_url)
+    if "rejects" not in history.tables(lake):
+        return []
+    names = ", ".join(f'"{name}"' for name in columns)
+    condition = f" where {' and '.join(where)}" if where else ""
+    sql = f'select {names} from rejects{condition} order by "offset" desc, record'  # noqa: S608 - values are quoted
+    return history.query(lake, sql, rows_max=limit).rows
+
+
+def list_rejects(settings: Settings, *, code: str | None, device_id: str | None, limit: int, as_json: bool) -> None:
+    """Print rejects, newest first."""
+    where = [f"code = {_quoted(code)}"] if code else []
+    where += [f"device_id = {_quoted(device_id)}"] if device_id else []
+    print_rows(COLUMNS, _select(settings, COLUMNS, where, limit), as_json=as_json)
+
+
+def show_reject(settings: Settings, offset: int, *, as_json: bool) -> int:
+    """Print all rejects of one journal entry with their bytes."""
+    rows = _select(settings, [*COLUMNS, "payload"], [f'"offset" = {offset}'], RETRY_MAX)
+    for row in rows:
+        print_pairs(dict(zip([*COLUMNS, "payload"], row, strict=True)), as_json=as_json)
+    if not rows:
+        say(f"voltgate: no reject at offset {offset}; `voltgate rejects ls` lists them")
+        return Exit.NOT_FOUND
+    return Exit.OK
+
+
+def retry_rejects(settings: Settings, offsets: Sequence[int], *, code: str | None, as_json: bool) -> int:
+    """Send the payloads of rejects into the journal again, through the running gateway, which alone may write it.
+
+    The old reject stays as history; the payload is a new entry and ends as a row, a reject or a duplicate.
+    """
+    if not offsets and code is None:
+        say("voltgate: name offsets or --code; `voltgate rejects ls` lists both")
+        return Exit.USAGE
+    where = [f'"offset" in ({", ".join(map(str, offsets))})'] if offsets else []
+    where += [f"code = {_quoted(code)}"] if code else []
+    found = _select(settings, ["offset", "tenant", "device_id", "channel", "payload"], where, RETRY_MAX)
+    rows = {row[0]: row for row in found}  # one entry may hold several rejected records
+    if not rows:
+        say("voltgate: no such reject; `voltgate rejects ls` lists them")
+        return Exit.NOT_FOUND
+    for offset, tenant, device_id, channel, payload in rows.values():
+        body = {
+            "tenant": tenant,
+            "device_id": device_id,
+            "channel": channel,
+            "payload_base64": base64.b64encode(bytes(payload)).decode(),
+        }
+        answer = call_gateway(settings, "/ingest", body)
+        if as_json:
+            print_json({"offset": offset, **answer})
+    say(f"{len(rows)} payloads are in the journal again; see `voltgate rejects ls` in a few seconds")
+    return Exit.OK
+
+
+def call_gateway(settings: Settings, path: str, body: dict[str, object]) -> dict[str, Any]:
+    """Post to the local port of the running gateway with its token, and return the answer.
+
+    Raises: SystemExit: It does not run, or refuses.
+    """
+    run = settings.data / "run"
+    try:
+        endpoints = json.loads((run / "gateway.json").read_text())
+        token = (run / "admin.token").read_text().strip()
+        request = urllib.request.Request(
+            f"http://{endpoints['observe_host']}:{endpoints['observe_port']}{path}",
+            data=json.dumps(body).encode(),
+            headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=30) as response:  # noqa: S310
+            answer: dict[str, Any] = json.load(response)
+            return answer
+    except FileNotFoundError:
+        say(f"voltgate: no gateway runs on {settings.data}; start `voltgate run --data {settings.data}` first")
+        raise SystemExit(Exit.FAILED) from None
+    except urllib.error.HTTPError as exc:
+        say(f"voltgate: the gateway refused: {exc.code} {exc.read(500).decode('utf-8', 'replace')}")
+        raise SystemExit(Exit.FAILED) from None
+    except urllib.error.URLError as exc:
+        say(f"voltgate: the gateway does not answer ({exc.reason}); is it running?")
+        raise SystemExit(Exit.FAILED) from None

@@ -1,0 +1,156 @@
+"""Start the other programs as children, start them again when they die, stop them in order.
+
+Owns processes, not data: a child that is killed loses nothing, so the only policy here is how soon to try again.
+"""
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import IO
+
+BACKOFF_FIRST_S = 0.5
+BACKOFF_MAX_S = 30.0
+HEALTHY_AFTER_S = 10.0
+"""A child that lived this long starts again at once; one that dies sooner waits twice as long each time."""
+STOP_TIMEOUT_S = 10.0
+EXIT_CONFIG = 3
+"""A child that ends with this has a configuration no restart can mend."""
+
+_PR_SET_PDEATHSIG = 1
+
+
+def _die_with_parent() -> None:
+    """Ask Linux for SIGTERM when the supervisor is gone, so that `kill -9` of it leaves no orphan behind."""
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() == 1:
+        os._exit(1)
+
+
+@dataclass
+class Child:
+    """One supervised program.
+
+    Attributes:
+        name: What messages call it.
+        argv: Arguments after the Python executable.
+        restart: Whether it is started again after it ended.
+    """
+
+    name: str
+    argv: Sequence[str]
+    restart: bool = True
+    process: subprocess.Popen[bytes] | None = None
+    started_at_s: float = 0.0
+    restarts: int = 0
+    backoff_s: float = BACKOFF_FIRST_S
+    start_again_at_s: float = 0.0
+    exit_code: int | None = field(default=None)
+
+    def start(self, log: IO[bytes] | int | None) -> None:
+        """Start the program with its diagnostics going to `log` (None: ours)."""
+        self.process = subprocess.Popen(
+            [sys.executable, *self.argv],
+            stdin=subprocess.DEVNULL,
+            stdout=log if log is not None else sys.stderr,
+            stderr=log,
+            start_new_session=True,  # Ctrl-C reaches the supervisor alone, which then stops in order
+            preexec_fn=_die_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509 - runs before any thread of ours
+        )
+        self.started_at_s = time.monotonic()
+        self.exit_code = None
+
+    def stop(self, timeout_s: float = STOP_TIMEOUT_S) -> int | None:
+        """Ask the program to end, kill it when it has not by `timeout_s`, and return its exit code."""
+        if self.process is None:
+            return self.exit_code
+        self.process.terminate()
+        try:
+            self.exit_code = self.process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.exit_code = self.process.wait()
+        self.process = None
+        return self.exit_code
+
+
+class Supervisor:
+    """Keeps children running until told to stop.
+
+    Args:
+        children: In start order; they are stopped in the same order, because data flows from the first to the last.
+        say: Called with one line for every start, death and restart.
+        log: File for the children's diagnostics, None for this process's own streams.
+    """
+
+    def __init__(self, children: Sequence[Child], *, say: Callable[[str], None], log: IO[bytes] | None = None) -> None:
+        self.children = list(children)
+        self._say, self._log = say, log
+
+    def start(self, child: Child) -> None:
+        """Start one child now."""
+        child.start(self._log)
+        assert child.process is not None
+        self._say(f"{child.name} started, process {child.process.pid}")
+
+    def watch(self) -> bool:
+        """Look at every child once and start what is due; return False when one ended for good.
+
+        Call it a few times a second. Safe to repeat.
+        """
+        now_s = time.monotonic()
+        for child in self.children:
+            if child.process is not None and (code := child.process.poll()) is not None:
+                child.process, child.exit_code = None, code
+                if code == EXIT_CONFIG or not child.restart:
+                    self._say(f"{child.name} ended with exit code {code}")
+                    return False
+                lived_s = now_s - child.started_at_s
+                child.backoff_s = (
+                    BACKOFF_FIRST_S if lived_s >= HEALTHY_AFTER_S else min(child.backoff_s * 2, BACKOFF_MAX_S)
+                )
+                child.start_again_at_s = now_s + child.backoff_s
+                how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+                self._say(f"{child.name} {how} after {lived_s:.1f} s; starting it again in {child.backoff_s:.1f} s")
+            elif child.process is None and child.started_at_s and now_s >= child.start_again_at_s:
+                child.restarts += 1
+                self.start(child)
+        return True
+
+    def run(self, stop: threading.Event) -> int:
+        """Start all children, watch them until `stop` is set, stop them in order; return the exit code."""
+        for child in self.children:
+            self.start(child)
+        alive = True
+        while alive and not stop.wait(0.2):
+            alive = self.watch()
+        codes = self.stop()
+        failed = [child for child in self.children if child.exit_code == EXIT_CONFIG]
+        return EXIT_CONFIG if failed else 1 if not alive or any(codes.values()) else 0
+
+    def stop(self) -> dict[str, int | None]:
+        """Stop the children in data order, each one fully before the next; return their exit codes by name."""
+        codes = {}
+        for child in self.children:
+            codes[child.name] = child.stop()
+            self._say(f"{child.name} stopped, exit code {codes[child.name]}")
+        return codes
+
+
+def stop_on_signals() -> threading.Event:
+    """Return an event that SIGINT and SIGTERM set; a second SIGINT ends the process at once."""
+    stop = threading.Event()
+
+    def ask(_signum: int, _frame: object) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    signal.signal(signal.SIGINT, ask)
+    signal.signal(signal.SIGTERM, ask)
+    return stop
