@@ -11,17 +11,17 @@ import argparse
 import asyncio
 import itertools
 import os
+import resource
 import secrets
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack
-from functools import partial
+from contextlib import AsyncExitStack, closing
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 
@@ -37,22 +37,27 @@ from gateway.core.errors import (
     VoltgateError,
 )
 from gateway.core.failpoints import Failpoint, FailpointHook, no_failpoint
-from gateway.core.ids import DeviceId, Offset, TenantId
+from gateway.core.ids import Channel, DeviceId, Offset, TenantId
 from gateway.core.limits import COMMAND_EXPIRY_S_MAX, CONTROL_REQUEST_TIMEOUT_S, VERIFY_THREADS
-from gateway.core.records import TICK_ROUTE
-from gateway.core.settings import ConfigText, Settings, parse_settings
+from gateway.core.records import TICK_ROUTE, Route
+from gateway.core.settings import Settings
+from gateway.core.settings_layers import ConfigText, parse_settings
+from gateway.observe.run_files import ADMIN_TOKEN, GATEWAY, Endpoints, write_private
 
 if TYPE_CHECKING:
     from gateway.edge.admission import Admission
     from gateway.edge.commands import CommandQueue
     from gateway.edge.mqtt_listener import MqttListener
+    from gateway.journal.recovery import Recovery
     from gateway.journal.writer import Commit, SegmentWriter
     from gateway.observe.http import ObserveServer
+    from gateway.observe.http import Route as PostRoute
     from gateway.observe.logs import Logger
-    from gateway.observe.routes import CommandRequest
+    from gateway.observe.routes import CommandRequest, IngestRequest
     from gateway.registry.devices import Registry
     from gateway.wire.topics import TopicTable
 
+T = TypeVar("T")
 EXIT_OK, EXIT_FAILED, EXIT_CONFIG = 0, 1, 3
 FAILPOINT_VARIABLE: Final = "VOLTGATE_FAILPOINT"
 STOP_TIMEOUT_S: Final = 9.0
@@ -60,41 +65,16 @@ STOP_TIMEOUT_S: Final = 9.0
 LOCK_WAIT_S: Final = 10.0
 """A gateway that was told to stop holds the journal for up to `STOP_TIMEOUT_S`; its successor waits that long."""
 HEARTBEAT_S: Final = 0.25
-DROPPED_REASONS: Final = frozenset({"not_durable", "will_not_durable"})
-"""Events of the listener that are messages nobody acknowledged because the journal could not take them."""
-ENDED_REASONS: Final = frozenset(
-    {
-        "disconnect",
-        "lost",
-        "taken_over",
-        "keep_alive",
-        "shutdown",
-        "linger",
-        "slow_reader",
-        "connect_timeout",
-        "journal",
-    }
-    | {"unauthenticated_max", "connections_max", "partial_bytes", "revoked"}
-)
-"""Events of the listener that are ends of connections without a broken rule."""
 RELOADABLE: Final = frozenset(
     {"GATEWAY__TICK_S", "GATEWAY__MQTT__ALLOW_ANONYMOUS", "JOURNAL__RETENTION_AGE_S", "JOURNAL__RETENTION_BYTES"}
     | {"JOURNAL__DISK_BYTES_MAX", "JOURNAL__RETENTION_INTERVAL_S"}
 )
 """Settings that take effect on SIGHUP; all others at the next start."""
+HTTP_SOURCE: Final = "http"
+"""Source of entries that came in through POST /ingest."""
 OFFSET_MAX: Final = Offset(2**63 - 1)
 REGISTRY_POLL_S: Final = 2.0
 """Revocation closes live sessions within 5 s."""
-
-
-class Endpoints(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a running gateway is reached: the content of DATA/run/gateway.json."""
-
-    pid: int
-    mqtt_host: str
-    mqtt_port: int
-    observe_host: str
-    observe_port: int
 
 
 # ---- settings, registry, failpoints: also for the programs beside this one -------------------------------------------
@@ -154,15 +134,6 @@ def failpoint_hook(environ: Mapping[str, str]) -> FailpointHook:
     return hook
 
 
-def write_run_file(path: Path, content: bytes) -> None:
-    """Replace a small file that only this user may read; readers see the old or the new content, never half of it."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}")
-    temporary.unlink(missing_ok=True)
-    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(content)
-    temporary.replace(path)
-
-
 # ---- the gateway -----------------------------------------------------------------------------------------------------
 class Gateway:
     """One running gateway: make one, `run` it once.
@@ -192,6 +163,7 @@ class Gateway:
         self._observe_lag_s = lag_histogram(self._metrics)
         self._command_events = EventCounter()
         self._unread_deleted = 0
+        self._commands_waiting = 0
         self._admission: Admission | None = None
 
     def stop(self) -> None:
@@ -212,6 +184,7 @@ class Gateway:
             try:
                 background += await self._start(parts, tasks, ready)
                 await self._stop.wait()
+                self._listening = False
                 self._log.info("stopping")
             finally:
                 async with asyncio.timeout(STOP_TIMEOUT_S):
@@ -238,7 +211,8 @@ class Gateway:
         commands_journal = await self._open_journal(data / "commands")
         parts.push_async_callback(commands_journal.close)
         commands = CommandQueue(journal=commands_journal, now_ns=time.time_ns, count=self._command_events)
-        await asyncio.to_thread(commands.rebuild, SegmentReader(data / "commands"))
+        with closing(SegmentReader(data / "commands")) as reader:
+            await asyncio.to_thread(commands.rebuild, reader)
         self._admission = admission = self._make_admission(registry, parts)
         listener = MqttListener(
             journal=journal,
@@ -248,8 +222,8 @@ class Gateway:
             count=self._events,
             now_ns=time.time_ns,
         )
-        self._register_metrics(journal, commands, listener, admission)
-        observe = self._start_observe(journal, self._command_submitter(commands, registry))
+        self._register_metrics(journal, listener, admission)
+        observe = self._start_observe(journal, self._routes(journal, commands, registry))
         parts.callback(observe.close)
         mqtt_port = await self._listen(listener)
         parts.push_async_callback(listener.close)
@@ -261,13 +235,13 @@ class Gateway:
             observe_host=settings.observe.host,
             observe_port=observe.port,
         )
-        run_file = data / "run" / "gateway.json"
-        write_run_file(run_file, msgspec.json.encode(endpoints))
+        run_file = data / "run" / GATEWAY
+        write_private(run_file, msgspec.json.encode(endpoints))
         parts.callback(run_file.unlink, missing_ok=True)
         ready(endpoints)
         self._log.info("ready", **msgspec.structs.asdict(endpoints))
         return [
-            tasks.create_task(self._tick(journal), name="tick"),
+            tasks.create_task(self._tick(journal, commands), name="tick"),
             tasks.create_task(self._retain(), name="retention"),
             tasks.create_task(self._watch_registry(registry, change, admission, listener), name="registry"),
         ]
@@ -304,8 +278,13 @@ class Gateway:
                 self._log.warning("journal_locked", detail=str(exc), waiting_s=LOCK_WAIT_S)
                 await asyncio.sleep(LOCK_WAIT_S / 5)
             else:
-                self._log.info("journal_open", directory=str(directory), recovery=repr(writer.recovery))
+                self._note_recovery(directory, writer.recovery)
                 return writer
+
+    def _note_recovery(self, directory: Path, recovery: "Recovery") -> None:
+        found = {"end_offset": recovery.end_offset, "torn_bytes": recovery.torn_bytes, "lost": recovery.lost}
+        log = self._log.error if recovery.corrupt or recovery.lost else self._log.info
+        log("journal_open", directory=str(directory), **found, corrupt=[damage.why for damage in recovery.corrupt])
 
     def _make_admission(self, registry: "Registry", parts: AsyncExitStack) -> "Admission":
         from gateway.edge.admission import Admission
@@ -328,16 +307,15 @@ class Gateway:
         )
 
     # ---- the local port ----------------------------------------------------------------------------------------------
-    def _start_observe(self, journal: "SegmentWriter", submit: "Submit") -> "ObserveServer":
+    def _start_observe(self, journal: "SegmentWriter", routes: "Mapping[str, PostRoute]") -> "ObserveServer":
         from gateway.observe.http import ObserveServer
-        from gateway.observe.routes import command_route
 
         def is_broken() -> str | None:
             # The descriptor is not tried again, so only a restart helps.
             return str(journal.failure) if isinstance(journal.failure, JournalBroken) else None
 
         token = secrets.token_urlsafe(32)
-        write_run_file(self._settings.data / "run" / "admin.token", token.encode())
+        write_private(self._settings.data / "run" / ADMIN_TOKEN, token.encode())
         observe = ObserveServer(
             host=self._settings.observe.host,
             port=self._settings.observe.gateway_port,
@@ -348,78 +326,72 @@ class Gateway:
                 "journal": lambda: None if journal.failure is None else str(journal.failure),
                 "mqtt": lambda: None if self._listening else "does not accept connections",
             },
-            routes={"/commands": command_route(submit)},
+            routes=routes,
             token=token,
         )
         observe.start()
         return observe
 
-    def _command_submitter(self, commands: "CommandQueue", registry: "Registry") -> "Submit":
+    def _routes(
+        self, journal: "SegmentWriter", commands: "CommandQueue", registry: "Registry"
+    ) -> "Mapping[str, PostRoute]":
+        """Return the POST routes; each call runs on the loop while a thread of the port waits for it."""
+        from gateway.observe.routes import command_route, ingest_route
+
         loop = asyncio.get_running_loop()
 
-        def submit(request: "CommandRequest", payload: bytes) -> str:
-            tenant, device_id = TenantId(request.tenant), DeviceId(request.device_id)
-            if not (
-                self._settings.gateway.mqtt.allow_anonymous or registry.is_active(tenant=tenant, device_id=device_id)
-            ):
-                raise PeerError("unknown_device", f"there is no active device {device_id!r} of tenant {tenant!r}")
-            future = asyncio.run_coroutine_threadsafe(
-                commands.submit(tenant=tenant, device_id=device_id, payload=payload, expiry_s=request.expiry_s), loop
-            )
+        def wait_for(work: "Coroutine[Any, Any, T]") -> "T":
+            future = asyncio.run_coroutine_threadsafe(work, loop)
             try:
                 return future.result(CONTROL_REQUEST_TIMEOUT_S)
             finally:
                 future.cancel()
 
-        return submit
+        def submit(request: "CommandRequest", payload: bytes) -> str:
+            tenant, device_id = TenantId(request.tenant), DeviceId(request.device_id)
+            anonymous = self._settings.gateway.mqtt.allow_anonymous
+            if not anonymous and not registry.is_active(tenant=tenant, device_id=device_id):
+                raise PeerError("unknown_device", f"there is no active device {device_id!r} of tenant {tenant!r}")
+            return wait_for(
+                commands.submit(tenant=tenant, device_id=device_id, payload=payload, expiry_s=request.expiry_s)
+            )
 
-    def _register_metrics(
-        self, journal: "SegmentWriter", commands: "CommandQueue", listener: "MqttListener", admission: "Admission"
-    ) -> None:
-        from gateway.edge.admission import REASONS
+        def append(request: "IngestRequest", payload: bytes) -> int:
+            tenant, device_id = TenantId(request.tenant), DeviceId(request.device_id)
+            return wait_for(journal.append(Route(tenant, device_id, HTTP_SOURCE, Channel(request.channel)), payload))
+
+        return {"/commands": command_route(submit), "/ingest": ingest_route(append)}
+
+    def _register_metrics(self, journal: "SegmentWriter", listener: "MqttListener", admission: "Admission") -> None:
         from gateway.journal.inspect import stats
-        from gateway.observe.metrics import Counted, Sampled, by_reason
+        from gateway.observe.gateway_metrics import Sources, register_gateway
 
-        def events(wanted: Callable[[str], bool]) -> Callable[[], dict[tuple[str, ...], float]]:
-            return lambda: {(reason,): n for reason, n in self._events.counts().items() if wanted(reason)}
+        data = self._settings.data
 
-        def stored() -> dict[tuple[str, ...], float]:
-            return {(name,): stats(self._settings.data / name).bytes for name in ("ingest", "commands")}
-
-        def oldest() -> dict[tuple[str, ...], float]:
-            at_ns = stats(self._settings.data / "ingest").oldest_at_ns
+        def oldest_age_s() -> dict[tuple[str, ...], float]:
+            at_ns = stats(data / "ingest").oldest_at_ns
             return {} if at_ns is None else {(): max(0.0, (time.time_ns() - at_ns) / 1e9)}
 
-        def connections() -> dict[tuple[str, ...], float]:
-            return {
+        sources = Sources(
+            events=self._events,
+            refusals=self._refusals,
+            command_events=self._command_events,
+            received=lambda: listener.received,
+            acknowledged=lambda: listener.acknowledged,
+            unread_deleted=lambda: self._unread_deleted,
+            connections=lambda: {
                 ("mqtt", "connected"): listener.connections,
                 ("mqtt", "unauthenticated"): listener.unauthenticated,
                 ("mqtt", "parked"): listener.parked_sessions,
-            }
-
-        never = frozenset(REASONS) | ENDED_REASONS | DROPPED_REASONS | {"will"}
-        counted, sampled = partial(Counted, registry=self._metrics), partial(Sampled, registry=self._metrics)
-        counted("voltgate_received", "Messages handed to the journal.", [], lambda: {(): listener.received})
-        counted("voltgate_acknowledged", "Messages that became durable.", [], lambda: {(): listener.acknowledged})
-        counted("voltgate_rejected", "Refused messages and packets.", ["reason"], events(lambda r: r not in never))
-        counted("voltgate_dropped", "Messages not taken.", ["reason"], events(DROPPED_REASONS.__contains__))
-        counted("voltgate_connections_ended", "Ended connections.", ["reason"], events(ENDED_REASONS.__contains__))
-        counted("voltgate_auth_failures", "Refused logins.", ["reason"], by_reason(self._refusals.counts))
-        counted("voltgate_commands", "Commands to devices.", ["outcome"], by_reason(self._command_events.counts))
-        counted(
-            "voltgate_unread_deleted", "Entries deleted before they were read.", [], lambda: {(): self._unread_deleted}
+            },
+            logins_waiting=lambda: admission.waiting,
+            commands_waiting=lambda: self._commands_waiting,
+            journal_bytes=lambda: {(name,): stats(data / name).bytes for name in ("ingest", "commands")},
+            journal_oldest_age_s=oldest_age_s,
+            in_flight_bytes=lambda: journal.in_flight_bytes,
+            durable=lambda: float(journal.failure is None),
         )
-        sampled("voltgate_connections", "Connections and kept sessions.", ["protocol", "state"], connections)
-        sampled("voltgate_logins_waiting", "Logins being verified.", [], lambda: {(): admission.waiting})
-        sampled(
-            "voltgate_commands_waiting", "Commands waiting for devices.", [], lambda: {(): commands.waiting_commands}
-        )
-        sampled("voltgate_journal_bytes", "Size on disk.", ["journal"], stored)
-        sampled("voltgate_journal_oldest_age_seconds", "Age of the oldest entry of the ingest journal.", [], oldest)
-        sampled(
-            "voltgate_journal_in_flight_bytes", "Taken and not durable yet.", [], lambda: {(): journal.in_flight_bytes}
-        )
-        sampled("voltgate_journal_durable", "1 while acknowledging.", [], lambda: {(): float(journal.failure is None)})
+        register_gateway(self._metrics, sources)
 
     # ---- background --------------------------------------------------------------------------------------------------
     async def _beat(self) -> None:
@@ -430,7 +402,7 @@ class Gateway:
             self._observe_lag_s(max(0.0, time.monotonic() - due_at_s))
             self._heartbeat.beat()
 
-    async def _tick(self, journal: "SegmentWriter") -> None:
+    async def _tick(self, journal: "SegmentWriter", commands: "CommandQueue") -> None:
         """Write the time into the journal, so that it passes there while devices are silent.
 
         After a full disk the tick is also the first to find out that there is space again.
@@ -441,6 +413,8 @@ class Gateway:
                 journal.append_nowait(time.time_ns(), [TICK_ROUTE], [b""], None)
             except (JournalFull, JournalBroken) as exc:
                 self._note_journal(exc)
+            # Counted here, because only this thread may look through the queue.
+            self._commands_waiting = commands.waiting_commands
 
     async def _retain(self) -> None:
         """Delete what is older or larger than the settings allow, now and then."""
@@ -544,9 +518,6 @@ class Gateway:
         self._log.info("configuration_loaded", changed=changed, at_restart=[n for n in changed if n not in RELOADABLE])
 
 
-Submit = Callable[["CommandRequest", bytes], str]
-
-
 def _topic_table(settings: Settings) -> "TopicTable":
     from gateway.wire.topics import TopicTable
 
@@ -642,7 +613,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ConfigError as exc:
         sys.stderr.write(f"voltgate gateway: {exc}\n")
         return EXIT_CONFIG
+    _raise_file_limit()
     import uvloop
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(serve(settings, ready=ready, load=load, failpoint=failpoint))
+
+
+def _raise_file_limit() -> None:
+    """Take all the descriptors that the operator allows: a connection is one, and the usual soft limit is 1,024."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -24,10 +24,12 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from gateway.app import EXIT_CONFIG, EXIT_FAILED, EXIT_OK, failpoint_hook, load_settings, write_run_file
+from gateway.app import EXIT_CONFIG, EXIT_FAILED, EXIT_OK, failpoint_hook, load_settings
 from gateway.core.errors import CheckpointError, ConfigError, JournalError, JournalLocked, SinkError, VoltgateError
 from gateway.core.failpoints import FailpointHook, no_failpoint
 from gateway.core.settings import Settings
+from gateway.observe.run_files import write_private
+from gateway.observe.run_files import write_private
 
 if TYPE_CHECKING:
     from gateway.journal.cursors import FileCursors
@@ -45,7 +47,7 @@ LOCK_WAIT_S: Final = 10.0
 """A predecessor that was told to stop drains for up to `DRAIN_S`; its successor waits that long."""
 DRAIN_S: Final = 7.0
 """Time a stop may take to bring the lake up to date; a service manager that gives 10 s must not need to kill."""
-JOURNAL_WAIT_S: Final = 15.0
+JOURNAL_WAIT_S: Final = 5.0
 """Time the gateway has to publish the journal's end before a lake that is ahead of it counts as another journal's."""
 HEARTBEAT_AGE_MAX_S: Final = 120.0
 """The largest batch takes about a second, a compaction some; nothing honest takes minutes."""
@@ -159,13 +161,13 @@ class Processors:
                     ledger=msgspec.structs.asdict(watch.ledger),
                 )
 
-            parts.callback(lambda: write_run_file(run_file, msgspec.json.encode(status(running=False))))
-            write_run_file(run_file, msgspec.json.encode(status()))
+            parts.callback(lambda: write_private(run_file, msgspec.json.encode(status(running=False))))
+            write_private(run_file, msgspec.json.encode(status()))
             ready(status())
             self._log.info(
                 "ready", offset=state.next_offset, observe_port=observe.port, streams=list(contracts.streams)
             )
-            self._loop(pump, upkeep, watch, lambda: write_run_file(run_file, msgspec.json.encode(status())))
+            self._loop(pump, upkeep, watch, lambda: write_private(run_file, msgspec.json.encode(status())))
             self._finish(pump)
             self._log.info("stopped", offset=pump.offset, lag_entries=pump.lag_entries)
 

@@ -1,7 +1,7 @@
 """`python -m simulators vehicles|replay|load`: the simulators without the rest of Voltgate, against any MQTT server.
 
 The summary is one JSON object on standard output, progress goes to standard error. Exit 0 when everything that was sent
-is acknowledged, 1 when not, 2 when the run could not be made.
+is acknowledged, 1 when not or when the run could not be made, 2 when the command line is wrong.
 """
 
 import argparse
@@ -26,15 +26,15 @@ from simulators.vehicles.fleet import VehiclesConfig, VehiclesSummary, run_vehic
 Summary = VehiclesSummary | ReplaySummary | LoadSummary
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run one simulator and return the exit code."""
-    arguments = _parser().parse_args(argv)
+def main(argv: list[str] | None = None, *, prog: str = "python -m simulators") -> int:
+    """Run one simulator and return the exit code; `prog` is what the help calls the command."""
+    arguments = _parser(prog).parse_args(argv)
     _allow_many_files()
     try:
         summary = uvloop.run(_until_interrupted(arguments))
     except SimulationError as exc:
         print(f"simulators: {exc}", file=sys.stderr)
-        return 2
+        return 1
     print(json.dumps(msgspec.to_builtins(summary), indent=2))
     sent = summary.published if isinstance(summary, ReplaySummary) else summary.sent
     return 0 if summary.acknowledged == sent else 1
@@ -93,8 +93,19 @@ def _allow_many_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m simulators", description=__doc__)
+def _probability(text: str) -> float:
+    """Return the number. Raises: argparse.ArgumentTypeError: It is not between 0 and 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0.0 <= value <= 1.0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no probability; give a number from 0 to 1")
+    return value
+
+
+def _parser(prog: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=prog, description="Play devices against any MQTT server.")
     kinds = parser.add_subparsers(dest="simulator", required=True)
     everywhere = argparse.ArgumentParser(add_help=False)
     everywhere.add_argument("--host", default="127.0.0.1")
@@ -116,7 +127,7 @@ def _vehicles(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pace", type=float, default=defaults.pace, help="simulated seconds per second")
     parser.add_argument("--truth-file", type=Path, help="where to note what must come out")
     for name in FaultRates.__struct_fields__:
-        parser.add_argument(f"--{name}", type=float, default=0.0, help="probability per message")
+        parser.add_argument(f"--{name}", type=_probability, default=0.0, help="probability per message")
 
 
 def _replay(parser: argparse.ArgumentParser) -> None:

@@ -276,6 +276,8 @@ async def run_load(config: LoadConfig, *, stop: asyncio.Event, on_progress: OnPr
         raise SimulationError(f"window is {config.window}; give 1 to {packets.PACKET_IDS}")
     if config.connections < 1:
         raise SimulationError(f"connections is {config.connections}; give at least 1")
+    if config.rate_per_s is not None and config.rate_per_s <= 0:
+        raise SimulationError(f"rate is {config.rate_per_s:g}; give messages per second, or none for no limit")
     file = AcknowledgedFile(config.acknowledged_file, load_device_ids(config)) if config.acknowledged_file else None
     try:
         return await _run(_Load(config, file, on_progress), stop)

@@ -210,6 +210,8 @@ async def run_replay(
 
     Raises: SimulationError: A file is missing or unreadable, two would be the same device, or the server refuses one.
     """
+    if config.window < 1 or config.speed < 0:
+        raise SimulationError(f"window is {config.window} and speed {config.speed:g}; give at least 1 and 0")
     for file in config.files:
         if not file.is_file():
             raise SimulationError(f"{file}: no such file; give the CSV files to replay")

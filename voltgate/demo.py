@@ -6,6 +6,7 @@ each fully before the next, so that nothing is in flight when the ledger is draw
 
 import json
 import os
+import signal
 import socket
 import threading
 import time
@@ -13,9 +14,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from gateway.app import open_registry, write_run_file
+from gateway.app import open_registry
 from gateway.core.errors import RegistryError
 from gateway.core.settings import Settings
+from gateway.observe.run_files import write_private
 from voltgate import compose
 from voltgate.demo_view import LiveView
 from voltgate.ledger import read_balance
@@ -29,6 +31,8 @@ COMMIT_INTERVAL_S = 2.0
 """Shorter than a fleet's: somebody is watching."""
 TENANT = "default"
 BUS_SHARE = 0.75
+GARBAGE_SHARE, DUPLICATE_SHARE = 0.002, 0.005
+"""A fleet is never clean; the ledger shows where the dirt goes."""
 
 
 def run_demo(data: Path, *, duration_s: float | None, vehicles: int) -> int:
@@ -98,7 +102,7 @@ def register_vehicles(settings: Settings, vehicles: int) -> Path:
         ) from exc
     finally:
         registry.close()
-    write_run_file(file, json.dumps(known).encode())
+    write_private(file, json.dumps(known).encode())
     return file
 
 
@@ -133,6 +137,7 @@ def _fleet(settings: Settings, credentials: Path, vehicles: int) -> Child:
     buses = round(vehicles * BUS_SHARE)
     argv = ["-m", "simulators", "vehicles", "--host", endpoints["mqtt_host"], "--port", str(endpoints["mqtt_port"])]
     argv += ["--buses", str(buses), "--cars", str(vehicles - buses), "--credentials", str(credentials)]
+    argv += ["--garbage", str(GARBAGE_SHARE), "--duplicate", str(DUPLICATE_SHARE)]
     return Child("vehicles", argv)
 
 
@@ -164,7 +169,8 @@ def _watch(supervisor: Supervisor, settings: Settings, stop: threading.Event, du
 
 
 def _close(settings: Settings, codes: dict[str, int | None], log: str) -> int:
-    failed = [f"{name} ended with exit code {code}" for name, code in codes.items() if code]
+    as_asked = (0, -signal.SIGTERM)  # the latter: asked before it had installed its handlers
+    failed = [f"{name} ended with exit code {code}" for name, code in codes.items() if code not in as_asked]
     balance = read_balance(settings)
     print("\n".join(balance.lines()), flush=True)
     for line in failed:

@@ -70,11 +70,10 @@ def _arrivals(directory: Path) -> Iterator[Entry]:
     offset = reader.end_offset()
     while True:
         batch = reader.read(Offset(offset), rows_max=1000, bytes_max=MIB)
-        if len(batch):
-            yield from batch.entries()
-            offset = batch.end_offset
-        else:
+        if batch.end_offset == offset:
             time.sleep(POLL_S)
+        yield from batch.entries()
+        offset = batch.end_offset
 
 
 def ask(settings: Settings, sql: str, *, rows_max: int, timeout_s: float, as_json: bool) -> None:

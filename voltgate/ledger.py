@@ -55,7 +55,7 @@ class Balance(msgspec.Struct, frozen=True, kw_only=True):
             f"messages  {self.received} received = {self.raw_rows} in the lake + {self.in_flight} in flight",
             f"readings  {self.records} found = {rows} rows + {rejected} rejected + {self.duplicates} duplicates",
         ]
-        text += [f"          {count:>9} {stream}" for stream, count in sorted(self.rows.items())]
+        text += [f"          {count:>9} {stream}" for stream, count in sorted(self.rows.items()) if count]
         text += [f"          {count:>9} rejected: {code}" for code, count in sorted(self.rejected.items())]
         text += [f"DOES NOT BALANCE: {finding}" for finding in self.findings]
         return text if self.findings else [*text, "the ledger balances"]

@@ -30,7 +30,7 @@ def read_run_file(settings: Settings, program: str) -> dict[str, Any] | None:
 
 
 def readiness(run_file: dict[str, Any]) -> dict[str, Any]:
-    """Return the answer of /readyz: `{"ready": bool, ...}` with a reason for each check that fails."""
+    """Return the answer of /readyz, `{"ok": bool, "checks": {name: "ok" or why not}}`; if none `ok` and `reason`."""
     url = f"http://{run_file['observe_host']}:{run_file['observe_port']}/readyz"
     try:
         with urllib.request.urlopen(url, timeout=5) as response:
@@ -38,8 +38,13 @@ def readiness(run_file: dict[str, Any]) -> dict[str, Any]:
     except urllib.error.HTTPError as exc:
         answer = json.loads(exc.read())
     except (urllib.error.URLError, TimeoutError) as exc:
-        return {"ready": False, "reason": f"does not answer: {exc}"}
+        return {"ok": False, "reason": f"does not answer: {exc}"}
     return answer
+
+
+def failing(state: dict[str, Any]) -> str:
+    """Return the checks that fail, each with its reason."""
+    return "; ".join(f"{name}: {word}" for name, word in state.get("checks", {}).items() if word != "ok")
 
 
 def show_status(settings: Settings, *, as_json: bool) -> int:
@@ -53,9 +58,9 @@ def show_status(settings: Settings, *, as_json: bool) -> int:
     running = {program: read_run_file(settings, program) for program in PROGRAMS}
     healthy = True
     for program, run_file in running.items():
-        state = readiness(run_file) if run_file else {"ready": False, "reason": "not running"}
+        state = readiness(run_file) if run_file else {"ok": False, "reason": "not running"}
         shown[program] = {**(run_file or {}), "readiness": state}
-        healthy = healthy and bool(state.get("ready"))
+        healthy = healthy and bool(state["ok"])
     stats = inspect.stats(settings.data / "ingest")
     shown["journal"] = {"bytes": stats.bytes, "start_offset": stats.start_offset, "end_offset": stats.end_offset}
     if running["processors"] is None:
@@ -76,7 +81,7 @@ def _print_status(shown: dict[str, Any]) -> None:
     for program in PROGRAMS:
         part = shown[program]
         state = part["readiness"]
-        word = "ready" if state.get("ready") else f"NOT READY: {state.get('reason') or json.dumps(state)}"
+        word = "ready" if state["ok"] else f"NOT READY: {state.get('reason') or failing(state)}"
         pid = f"process {part['pid']}, " if "pid" in part else ""
         print(f"{program:<11} {pid}{word}")
     journal = shown["journal"]

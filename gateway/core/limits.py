@@ -44,6 +44,9 @@ SESSIONS_MAX: Final = 100_000
 """Sessions kept without a connection; the one idle longest is forgotten past this."""
 SHUTDOWN_DRAIN_S: Final = 3.0
 """At shutdown, how long acknowledgements may wait for the disk; the whole of a stop has 10 s."""
+SOCKET_SEND_BYTES: Final = 64 * KIB
+SOCKET_RECEIVE_BYTES: Final = 256 * KIB
+"""Kernel buffers per device socket. Left to itself the kernel grows each to some MiB, outside of all other bounds here."""
 COMMANDS_QUEUED_MAX: Final = 100
 """Commands waiting for one offline device; the oldest is expired and counted past this."""
 COMMAND_EXPIRY_S: Final = 3600.0
@@ -79,6 +82,8 @@ DUPLICATE_KEYS_MAX: Final = 1_000_000
 """Keys remembered per stream, shared evenly by its devices: at 16 B each 16 MB of state."""
 REJECT_KEYS_MAX: Final = 100_000
 """Rejects remembered, so that a poison payload sent again is a duplicate and not another reject; 16 B each."""
+DEVICES_MAX: Final = 100_000
+"""Devices of one stream whose newest values are kept; past it those not heard from for longest are forgotten."""
 PANE_SAMPLES_MAX: Final = 10_000
 """Samples of one device in one window pane; past it readings stay in the lake, unmerged and counted. 60 s at 100 Hz is 6,000."""
 TEXT_CHARS_MAX: Final = 200
@@ -108,8 +113,8 @@ FAILURE_BUCKETS_MAX: Final = 10_000
 # ---- registry, configuration, control routes -------------------------------------------------------------------------
 CONFIG_BYTES_MAX: Final = 1 * MIB
 NOTE_CHARS_MAX: Final = 500
-CONTROL_BODY_BYTES_MAX: Final = 256 * KIB
-"""A body of a POST: the largest command in base64, or as JSON text with every character escaped, fits."""
+CONTROL_BODY_BYTES_MAX: Final = 4 * PAYLOAD_BYTES_MAX // 3 + 4 * KIB
+"""A body of a POST: the largest payload in base64 and the words around it."""
 CONTROL_REQUEST_TIMEOUT_S: Final = 10.0
 """A client of the metrics and control port that has not sent its request, or read its answer, by then is closed."""
 CONTROL_THREADS_MAX: Final = 16

@@ -42,7 +42,7 @@ class Command(msgspec.Struct, kw_only=True, eq=False):
         request_id: Its name, last level of its topic.
         payload: Bytes for the device.
         expires_at_ns: Not delivered from then on.
-        packet_id: Packet identifier, 0 until it was sent once; then it keeps it, so that a second delivery is known as one.
+        packet_id: Packet identifier, 0 until it was sent; then it keeps it, so that a second delivery is known as one.
     """
 
     request_id: str

@@ -5,6 +5,7 @@ retained flag is taken and ignored.
 """
 
 import asyncio
+import socket
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias, cast
 
@@ -18,6 +19,8 @@ from gateway.core.limits import (
     PARTIAL_BYTES_MAX,
     SESSION_EXPIRY_S_MAX,
     SHUTDOWN_DRAIN_S,
+    SOCKET_RECEIVE_BYTES,
+    SOCKET_SEND_BYTES,
 )
 from gateway.core.ports import Counter, JournalWriter
 from gateway.edge.commands import CommandQueue
@@ -65,8 +68,8 @@ class MqttListener:
         now_ns: UTC nanoseconds, for the time of receipt.
 
     Attributes:
-        received: Messages handed to the journal.
-        acknowledged: Messages of those that became durable.
+        received: Messages taken from devices, wills included.
+        acknowledged: Those that became durable. The others are counted as "not_durable", or on their way to the disk.
     """
 
     def __init__(
@@ -124,6 +127,11 @@ class MqttListener:
         """Listen; return the port, which the system chooses for 0. Raises: OSError: The address cannot be bound."""
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(lambda: MqttConnection(self), host, port, backlog=_BACKLOG)
+        for listening in self._server.sockets:
+            # Accepted sockets inherit these. Keep alive finds peers that are gone and asked for no MQTT keep alive.
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_SEND_BYTES)
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SOCKET_RECEIVE_BYTES)
         await self._tasks.__aenter__()
         self.commands.on_waiting(self._deliver)
         self._timer = loop.call_later(SWEEP_S, self._sweep)
@@ -253,18 +261,17 @@ class MqttListener:
                 connection.end(machine.refuse(refusal))
             return
         key = (identity.tenant, identity.device_id)
-        old = self._connected.get(key)
-        if old is not None:
-            old.disconnect(Reason.SESSION_TAKEN_OVER, "taken_over")
-        while (draining := self._draining.get(key)) is not None:
-            # What the old connection received comes first in the journal, and its QoS 2 identifiers are settled.
+        while machine.state is State.AUTHENTICATING:
+            old = self._connected.get(key)
+            if old is not None:
+                old.disconnect(Reason.SESSION_TAKEN_OVER, "taken_over")
+            draining = self._draining.get(key)
+            if draining is None:
+                self._welcome(connection, connect, identity, topics, will)
+                return
+            # What the old connection received comes first in the journal, and its QoS 2 identifiers are settled then.
+            # Another connection of this identity may have come in meanwhile, so look again.
             await asyncio.shield(draining.wait_drained())
-        if machine.state is not State.AUTHENTICATING:
-            return
-        newer = self._connected.get(key)
-        if newer is not None:
-            newer.disconnect(Reason.SESSION_TAKEN_OVER, "taken_over")
-        self._welcome(connection, connect, identity, topics, will)
 
     def _welcome(
         self,
@@ -299,13 +306,18 @@ class MqttListener:
 
     def _publish_wills(self, wills: list[PendingWill]) -> None:
         for will in wills:
+            self.received += 1
+            self.count("will")
             try:
-                self.journal.append_nowait(self.now_ns(), [will.route], [will.payload], None)
-            except JournalError:
-                self.count("will_not_durable")
-            else:
-                self.received += 1
-                self.count("will")
+                self.journal.append_nowait(self.now_ns(), [will.route], [will.payload], self._will_settled)
+            except JournalError as error:
+                self._will_settled(error)
+
+    def _will_settled(self, error: JournalError | None) -> None:
+        if error is None:
+            self.acknowledged += 1
+        else:
+            self.count("not_durable")
 
     def _sweep(self) -> None:
         loop = asyncio.get_running_loop()

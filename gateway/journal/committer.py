@@ -13,7 +13,6 @@ from typing import Final
 from gateway.core.errors import JournalBroken, JournalError, JournalFull, JournalLocked
 from gateway.core.failpoints import Failpoint, FailpointHook
 from gateway.core.ids import Offset
-from gateway.core.records import EntryBatch
 from gateway.journal.disk import DURABLE_NAME, Disk, write_all
 from gateway.journal.recovery import Recovery, recover
 from gateway.journal.segment import (
@@ -71,10 +70,10 @@ class Committer:
         if not batch.payloads:
             return None
         try:
-            self._encode(batch)
+            encode_frames(batch, marker=self._marker, buffer=self._buffer)
             if self._is_full():
                 self._roll()
-                self._encode(batch)
+                encode_frames(batch, marker=self._marker, buffer=self._buffer)
             self._failpoint(Failpoint.JOURNAL_BEFORE_WRITE)
             write_all(self._disk, self._descriptor, self._buffer, self._size)
             self._failpoint(Failpoint.JOURNAL_BEFORE_SYNC)
@@ -93,10 +92,6 @@ class Committer:
     def close(self) -> None:
         """Give descriptors and directory up."""
         self._opened.close()
-
-    def _encode(self, batch: EntryBatch) -> None:
-        self._buffer.clear()
-        encode_frames(batch, marker=self._marker, buffer=self._buffer)
 
     def _is_full(self) -> bool:
         # A segment without entries would be followed by one of the same name.

@@ -143,24 +143,28 @@ def opening_frame(base_offset: Offset, *, marker: int, newest_at_ns: int) -> byt
     return bytes(frame)
 
 
-def encode_frames(batch: EntryBatch, *, marker: int, buffer: bytearray) -> None:
-    """Append the batch to `buffer` as one frame, or as several where one would pass `FRAME_BYTES_MAX`.
+def encode_frames(batch: EntryBatch, *, marker: int, buffer: bytearray, at: int = 0) -> None:
+    """Write the batch into `buffer` as one frame, or as several where one would pass `FRAME_BYTES_MAX`.
+
+    Args:
+        batch: What to write, at least one entry.
+        marker: The segment's.
+        buffer: Where to; it ends with the last frame. Its memory is reused: fresh pages would cost as much as the copy.
+        at: Where in it.
 
     Raises:
         ValueError: If a single entry does not fit a frame.
     """
-    start = len(buffer)
     body = (batch.routes, _to_little(batch.route_index), _to_little(batch.received_at_ns), batch.payloads)
-    _encoder.encode_into(body, buffer, start + HEADER_BYTES)
-    if len(buffer) - start <= FRAME_BYTES_MAX:
-        _write_header(buffer, start, marker, batch.base_offset, len(batch), max(batch.received_at_ns))
+    _encoder.encode_into(body, buffer, at + HEADER_BYTES)
+    if len(buffer) - at <= FRAME_BYTES_MAX:
+        _write_header(buffer, at, marker, batch.base_offset, len(batch), max(batch.received_at_ns))
         return
-    del buffer[start:]
     if len(batch) == 1:
         raise ValueError(f"an entry of {len(batch.payloads[0])} bytes does not fit a frame of {FRAME_BYTES_MAX}")
     middle = len(batch) // 2
-    encode_frames(take(batch, 0, middle), marker=marker, buffer=buffer)
-    encode_frames(take(batch, middle, len(batch)), marker=marker, buffer=buffer)
+    encode_frames(take(batch, 0, middle), marker=marker, buffer=buffer, at=at)
+    encode_frames(take(batch, middle, len(batch)), marker=marker, buffer=buffer, at=len(buffer))
 
 
 def take(batch: EntryBatch, start: int, stop: int) -> EntryBatch:

@@ -189,6 +189,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(status, _JSON, _to_json({"error": HTTPStatus(status).phrase, "detail": detail}))
 
     def _send(self, status: int, content_type: str, body: bytes) -> None:
+        self.request_version = "HTTP/1.0"  # also where the request was too broken to say one
         self.send_response(status)
         self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(body)))

@@ -1,8 +1,8 @@
 """Topic grammar: which topic belongs to which tenant, device and channel, and back.
 
-A pattern is a topic whose levels may be `{tenant}`, `{device_id}` and, last, `{channel}`, which takes all levels that are
-left. `+` stands for any one level and a last `#` for any rest; such a pattern names its channel beside it. Contracts bring
-patterns, so that a fleet keeps the topics it has. Knows nothing of packets and of who may publish.
+A pattern is a topic whose levels may be `{tenant}`, `{device_id}` and, last, `{channel}`, which takes all levels that
+are left. `+` stands for any one level and a last `#` for any rest; such a pattern names its channel beside it.
+Contracts bring patterns, so that a fleet keeps the topics it has. Knows nothing of packets and of who may publish.
 """
 
 from collections.abc import Sequence
@@ -154,8 +154,8 @@ def command_topic(tenant: TenantId, device_id: DeviceId, request_id: str) -> str
 def is_command_filter(topic_filter: str, tenant: TenantId, device_id: DeviceId) -> bool:
     """Return whether the filter is `v1/{tenant}/{device_id}/cmd/#` or one that matches no more than that.
 
-    The three levels that say whose commands they are must be literal. A filter with a misplaced wildcard is no filter at
-    all [MQTT-4.7.1-1] [MQTT-4.7.1-2].
+    The three levels that say whose commands they are must be literal. A filter with a misplaced wildcard is no filter
+    at all [MQTT-4.7.1-1] [MQTT-4.7.1-2].
     """
     own = f"v1/{tenant}/{device_id}/cmd/"
     return topic_filter.startswith(own) and is_filter(topic_filter) and len(topic_filter) > len(own)

@@ -129,8 +129,7 @@ def _one_field(old: Field, new: Field) -> Iterator[Change]:
     if (old.low, old.high) != (new.low, new.high):
         step = Step.MINOR if _covers(new, old) else Step.MAJOR
         yield _changed(f"{place}.range", (old.low, old.high), (new.low, new.high), step)
-    codes_before: dict[object, str] = {**(old.values or {})}
-    codes_after: dict[object, str] = {**(new.values or {})}
+    codes_before, codes_after = (dict[str | int, str]((f.values or {}).items()) for f in (old, new))
     for code, name in codes_before.items():
         if codes_after.get(code) != name:
             yield _changed(f"{place}.values.{code}", name, codes_after.get(code), Step.MAJOR)

@@ -20,11 +20,13 @@ class ContractSet:
     """The contracts of one run: one per stream, channel and topic."""
 
     def __init__(self, contracts: Iterable[Contract]) -> None:
-        """Take the contracts. Raises: ConfigError: Two of them share a stream or a channel."""
+        """Take the contracts. Raises: ConfigError: Two of them share a stream, a channel or a topic."""
         self._by_stream: dict[str, Contract] = {}
         self._by_channel: dict[Channel, Contract] = {}
         for contract in contracts:
-            other = self._by_stream.get(contract.stream) or self._by_channel.get(contract.channel)
+            same_topic = [other for other in self if other.topic == contract.topic]
+            other = next(iter(same_topic), None)
+            other = other or self._by_stream.get(contract.stream) or self._by_channel.get(contract.channel)
             if other:
                 what = f"stream '{contract.stream}' on channel '{contract.channel}' is already in {other.file}"
                 raise ConfigError(contract.file, 1, what, "rename it, or change its topic")

@@ -4,7 +4,7 @@ Payload keys become a tree of structs: one struct per object, one slot per value
 named `f0`, `f1` ... and renamed to the payload's keys, so any key will do. Unknown keys are skipped by the decoder.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from typing import Annotated, Any, Final
 
@@ -59,27 +59,27 @@ class Group(msgspec.Struct, frozen=True, kw_only=True):
         """Whether no object is inside."""
         return all(isinstance(part, Slot) for part in self.parts)
 
-    def slots(self) -> "tuple[Slot, ...]":
-        """Return all slots, inner ones included."""
-        return tuple(chain.from_iterable((part,) if isinstance(part, Slot) else part.slots() for part in self.parts))
-
 
 def record_group(contract: Contract) -> Group:
     """Return the tree of structs for a contract: its time, its identity, its fields."""
     slots = [_time_slot(contract, path) for path in contract.time.paths]
-    if contract.identity and all(field.path != contract.identity for field in contract.fields):
+    if contract.identity:
         slots.append(Slot(path=contract.identity, type=str, required=False))
     slots += [Slot(path=field.path, type=_leaf_type(field), required=field.required) for field in contract.fields]
     return _group((), slots)
 
 
-def to_columns(records: Iterable[tuple[Any, ...]], group: Group) -> dict[FieldPath, list[Any]]:
-    """Return one list per slot from records given as tuples in slot order.
+def flatten(records: Iterable[Any]) -> Iterator[Any]:
+    """Yield the slot values of each record, record after record.
 
-    All values go into one flat list that is read with a stride: measured 0.25 us for a record of 16 slots, against
-    0.65 us for one `attrgetter` per slot.
+    Given an iterator that decodes, a record is gone before the next one is made and memory stays in the cache: measured
+    0.5 us less for a record of 16 slots than a list of records and one `attrgetter` per slot.
     """
-    flat = list(chain.from_iterable(records))
+    return chain.from_iterable(map(_astuple, records))
+
+
+def to_columns(flat: list[Any], group: Group) -> dict[FieldPath, list[Any]]:
+    """Return one list per slot from flattened records."""
     width = len(group.parts)
     columns: dict[FieldPath, list[Any]] = {}
     for k, part in enumerate(group.parts):
@@ -89,7 +89,7 @@ def to_columns(records: Iterable[tuple[Any, ...]], group: Group) -> dict[FieldPa
         else:
             absent = None if part.required else part.type()
             inner = (absent if value is None else value for value in values)
-            columns |= to_columns(map(_astuple, inner), part)
+            columns |= to_columns(list(flatten(inner)), part)
     return columns
 
 

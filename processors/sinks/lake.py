@@ -118,6 +118,11 @@ class Lake:
         self._specs = {spec.name: spec for spec in tables}
         self._handles = {spec.name: _on_store(spec.name, partial(self._open, spec)) for spec in tables}
         self._writers = {spec.name: writer_properties(spec.schema, compression="SNAPPY") for spec in tables}
+        self._wider = {
+            name
+            for name, handle in self._handles.items()
+            if {field.name for field in handle.schema().fields} - self._specs[name].schema.keys() - {PARTITION}
+        }
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="lake") if threads > 1 else None
 
     @property
@@ -191,6 +196,8 @@ class Lake:
             self._handles[name],
             fresh.with_columns(pl.col("received_at").dt.date().alias(PARTITION)),
             mode="append",
+            # Columns of fields that the contract lost are filled with nulls.
+            schema_mode="merge" if name in self._wider else None,
             writer_properties=self._writers[name],
             commit_properties=CommitProperties(app_transactions=[Transaction(APP_ID, end_offset)]),
             post_commithook_properties=_NO_HOOKS,

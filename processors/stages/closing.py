@@ -118,7 +118,9 @@ def _find_events(state: WindowState, merged: pl.DataFrame, rows: pl.DataFrame, c
 
 def _touched(on_time: pl.DataFrame, sizes: list[int]) -> list[pl.DataFrame]:
     """Return, per size, the windows that on-time readings make dirty, as rows of OPEN_SCHEMA."""
-    panes = on_time.group_by("_device", "_pane").agg(_samples=pl.len().cast(pl.Int64()))
+    # Neighbours are mostly of one pane, so counting runs first leaves little to group.
+    runs = on_time.select(pl.struct("_device", "_pane").rle().struct.unnest()).unnest("value")
+    panes = runs.group_by("_device", "_pane").agg(_samples=pl.col("len").sum().cast(pl.Int64()))
     return [
         panes.select(
             "_device",
@@ -156,20 +158,11 @@ def _revised(late: pl.DataFrame, sizes: list[int]) -> list[pl.DataFrame]:
 def _with_logged_events(log: Runs, closed: pl.DataFrame) -> pl.DataFrame:
     """Return the windows with `_logged`, their events in the log of closed windows."""
     asked = closed.filter(pl.col("_late") > 0).select(KEY)
-    found = [
-        run.join(asked, on=KEY, how="semi").select(*KEY, _logged="_events")
-        for run in log.matching("_start", *_range(asked["_start"]))
-    ]
+    found = [run.select(*KEY, _logged="_events") for run in log.matching(asked, "_start")]
     if not found:
         return closed.with_columns(_logged=pl.lit(0, pl.Int32()))
     logged = pl.concat(found).group_by(KEY).sum()
     return closed.join(logged, on=KEY, how="left").with_columns(pl.col("_logged").fill_null(0))
-
-
-def _range(values: pl.Series) -> tuple[int, int]:
-    """Return least and greatest; (0, -1), which holds nothing, for no values."""
-    low, high = values.min(), values.max()
-    return (low, high) if isinstance(low, int) and isinstance(high, int) else (0, -1)
 
 
 def _with_closing_entry(windows: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
@@ -217,15 +210,12 @@ def _settle(
     """
     samples = merged.select("_device", "_pane", "_at", "_offset", *fields_of(state.plan))
     if closed.filter(pl.col("_panes") == 1).is_empty() and idled.is_empty():
-        nothing = aggregate_panes(state.plan, samples.clear())
-        return nothing, state.open_samples.with_rows(samples, folds.nothing), state.closed_samples
+        return _no_panes(state, samples), state.open_samples.with_rows(samples, folds.nothing), state.closed_samples
     pool = pl.concat([*state.open_samples.frames, samples])
     ended = pool["_pane"] < closed_pane.gather(pool["_device"])
     moved, left = pool.filter(ended), pool.filter(~ended)
-    work = [moved]
     late_panes = merged.filter(pl.col("late") == REVISED).select("_device", "_pane").unique()
-    for run in state.closed_samples.matching("_pane", *_range(late_panes["_pane"])):
-        work.insert(-1, run.join(late_panes, on=["_device", "_pane"], how="semi", maintain_order="left"))
+    work = [*state.closed_samples.matching(late_panes, "_pane"), moved]
     idle_panes = idled.filter(pl.col("_panes") == 1).select("_device", _pane="_start")
     if idle_panes.height:
         work.append(left.join(idle_panes, on=["_device", "_pane"], how="semi", maintain_order="left"))
@@ -233,18 +223,18 @@ def _settle(
     return fresh, Runs().with_rows(left, folds.nothing), state.closed_samples.with_rows(moved, folds.samples)
 
 
+def _no_panes(state: WindowState, samples: pl.DataFrame) -> pl.DataFrame:
+    """Return no pane rows, with their columns."""
+    return state.panes.frames[-1].clear() if state.panes.frames else aggregate_panes(state.plan, samples.clear())
+
+
 def _with_parts(plan: WindowPlan, emitted: pl.DataFrame, fresh: pl.DataFrame, panes: Runs) -> pl.DataFrame:
     """Return the emitted windows with their parts: panes as just computed, larger ones merged from all their panes."""
     found = [fresh.with_columns(_panes=pl.lit(1, pl.Int64())).rename({"_pane": "_start"})]
     for size in sorted(set(emitted["_panes"].unique()) - {1}):
         asked = emitted.filter(pl.col("_panes") == size).select("_device", "_start")
-        low, high = _range(asked["_start"])
-        rows = [
-            run.with_columns(_start=pl.col("_pane") // size * size).join(
-                asked, on=["_device", "_start"], how="semi", maintain_order="left"
-            )
-            for run in panes.matching("_pane", low, high + size - 1)
-        ]
-        newest = pl.concat(rows).unique(["_device", "_pane"], keep="last", maintain_order=True)
+        inside = asked.select("_device", _pane=pl.int_ranges("_start", pl.col("_start") + size)).explode("_pane")
+        rows = pl.concat(panes.matching(inside, "_pane")).with_columns(_start=pl.col("_pane") // size * size)
+        newest = rows.unique(["_device", "_pane"], keep="last", maintain_order=True)
         found.append(merge_panes(plan, newest).with_columns(_panes=pl.lit(size, pl.Int64())))
     return emitted.join(pl.concat(found, how="diagonal"), on=KEY, how="inner", validate="1:1")

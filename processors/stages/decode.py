@@ -22,7 +22,7 @@ from processors.contracts.model import BASE_COLUMNS, MEASURED_AT, Contract, Fiel
 from processors.contracts.record_type import to_columns
 from processors.stages.faults import STAGE, Fault, Rejection, shown_path
 from processors.stages.records import RecordReader, Records
-from processors.stages.values import ABSENT_CLOCK, FieldRefiner, time_texts, to_times
+from processors.stages.values import ABSENT_CLOCK, refine, time_texts, to_times
 
 
 class Decoded(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,7 +48,6 @@ class StreamDecoder:
         """Derive decoders and expressions from the contract, a few milliseconds."""
         self._contract = contract
         self._reader = RecordReader(contract)
-        self._refiner = FieldRefiner(contract)
         self._columns = [*BASE_COLUMNS, *(field.name for field in contract.fields)]
         self._time_path = shown_path(contract.time.paths[0])
         self._time_expected = f"{contract.time.format} between 1970-01-01 and 2106-02-07"
@@ -64,17 +63,16 @@ class StreamDecoder:
         # 1
         records = self._reader.read(payloads)
         # 2
-        columns = to_columns(records.tuples, self._reader.group)
+        columns = to_columns(records.flat, self._reader.group)
         # 3
-        base = _base_frame(batch, select, records)
-        refined = self._refiner.refine(columns)
+        refined = refine(self._contract.fields, columns)
         arrived = time_texts(self._contract.time, columns)
         measured_at = to_times(self._contract.time, arrived)
-        readings = base.hstack(refined.frame).with_columns(measured_at)
+        readings = pl.DataFrame([*_senders(batch, select, records), measured_at, *refined.columns])
         flagged = refined.flagged
         if self._contract.time.absent_is_received and arrived.null_count():
             absent = arrived.is_null()
-            measured_at = measured_at.zip_with(~absent, base["received_at"])
+            measured_at = measured_at.zip_with(~absent, readings["received_at"])
             readings = readings.with_columns(measured_at, flags=_with_absent_clock(absent))
             flagged = flagged | {ABSENT_CLOCK: int(absent.sum())}
         # 4
@@ -89,14 +87,15 @@ class StreamDecoder:
             good, refused = self._refuse(lacking, readings, payloads, records)
             readings = readings.filter(good)
             faults = [*faults, *refused]
-        if records.entries is not None:
-            readings = readings.sort("offset", "record")
+        if not readings["offset"].is_sorted():
+            # Records of one payload were read in their order.
+            readings = readings.sort("offset", maintain_order=True)
         rejections = [self._rejection(batch, select, fault) for fault in faults]
         rejections.sort(key=lambda rejection: (rejection.offset, rejection.record))
         return Decoded(
-            readings=readings.select(self._columns),
+            readings=readings[self._columns],
             rejections=rejections,
-            records=records.count + len(records.faults),
+            records=len(records.entries) + len(records.faults),
             flagged=flagged,
         )
 
@@ -117,12 +116,11 @@ class StreamDecoder:
         split: tuple[int, list[bytes]] = (-1, [])
         for lack in lacking:
             for row in (lack.rows & good).arg_true():
-                entry, place, payload = row, 0, payloads[row] if records.entries is None else b""
-                if records.entries is not None:
-                    entry, place = records.entries[row], records.places[row]
-                    if split[0] != entry:
-                        split = (entry, self._reader.record_bytes(payloads[entry]))
-                    payload = split[1][place]
+                entry, place = records.entries[row], records.places[row]
+                if split[0] != entry:
+                    payload = payloads[entry]
+                    split = (entry, [payload] if records.is_one_each else self._reader.record_bytes(payload))
+                payload = split[1][place]
                 got = "a value that stands for missing" if lack.arrived is None else _shown(lack.arrived[row])
                 payload = payload[:REJECT_PAYLOAD_BYTES_MAX]
                 faults.append(Fault(entry, place, lack.code, lack.path, lack.expected, got, payload))
@@ -163,25 +161,26 @@ def decode(contract: Contract, batch: EntryBatch, select: Sequence[int] | None =
     return StreamDecoder(contract).decode(batch, select)
 
 
-def _base_frame(batch: EntryBatch, select: Sequence[int] | None, records: Records) -> pl.DataFrame:
-    """Return who sent each record and when it came, one row per record."""
-    at = pl.int_range(len(batch), dtype=pl.UInt32, eager=True) if select is None else pl.Series(select, dtype=pl.UInt32)
-    if records.entries is not None:
-        at = at.gather(records.entries)
-    route = pl.Series(batch.route_index, dtype=pl.UInt32).gather(at)
-    received_ns = pl.Series(batch.received_at_ns, dtype=pl.Int64).gather(at)
-    tenants = pl.Series([route.tenant for route in batch.routes], dtype=pl.String)
-    devices = pl.Series([route.device_id for route in batch.routes], dtype=pl.String)
-    places = records.places if records.entries is not None else [0] * records.count
-    return pl.DataFrame(
-        {
-            "tenant": tenants.gather(route),
-            "device_id": devices.gather(route),
-            "received_at": (received_ns // 1000).cast(MEASURED_AT),
-            "offset": at.cast(pl.Int64) + batch.base_offset,
-            "record": pl.Series(places, dtype=pl.Int32),
-        }
-    )
+def _senders(batch: EntryBatch, select: Sequence[int] | None, records: Records) -> list[pl.Series]:
+    """Return the columns that say who sent each record and when it came."""
+    at = pl.int_range(len(batch), dtype=pl.Int64, eager=True)
+    route = pl.Series(batch.route_index, dtype=pl.UInt32)
+    received_at = pl.Series("received_at", batch.received_at_ns, dtype=pl.Int64).cast(pl.Datetime("ns", "UTC"))
+    place = pl.Series("record", [0], dtype=pl.Int32).new_from_index(0, len(records.entries))
+    if select is not None:
+        at = pl.Series(select, dtype=pl.Int64)
+    if not records.is_one_each:
+        at = at[pl.Series(records.entries, dtype=pl.UInt32)]
+        place = pl.Series("record", records.places, dtype=pl.Int32)
+    if select is not None or not records.is_one_each:
+        route, received_at = route[at], received_at[at]
+    return [
+        pl.Series("tenant", [route.tenant for route in batch.routes], dtype=pl.String)[route],
+        pl.Series("device_id", [route.device_id for route in batch.routes], dtype=pl.String)[route],
+        received_at.cast(MEASURED_AT),
+        (at + batch.base_offset).rename("offset"),
+        place,
+    ]
 
 
 def _with_absent_clock(absent: pl.Series) -> pl.Expr:

@@ -131,10 +131,7 @@ def _find_repeated(rows: pl.DataFrame, known: Runs) -> pl.Series:
     asked = rows.filter(pl.col("_at") <= pl.col("_newest_before")).select(_KEY).unique()
     if asked.is_empty():
         return pl.Series("_row", [], pl.UInt32())
-    low, high = asked["_at"].min(), asked["_at"].max()
-    assert isinstance(low, int)
-    assert isinstance(high, int)
-    found = [run.join(asked, on=_KEY, how="semi").select(_KEY) for run in known.matching("_at", low, high)]
+    found = list(known.matching(asked, "_at"))
     same = rows.join(asked, on=_KEY, how="semi", maintain_order="left")
     seen = ~same.select(pl.struct(_KEY).is_first_distinct()).to_series()
     if found:

@@ -12,6 +12,20 @@ from processors.stages.payloads import Unreadable
 
 STAGE: Final = "decode"
 
+REJECT_CODES: Final = {
+    "json": "bytes that should be JSON and are not",
+    "msgpack": "bytes that should be MessagePack and are not",
+    "encoding": "an encoding that the contract does not name, or damaged or too large compressed data",
+    "empty": "a payload without any record",
+    "records": "more records than one payload may have",
+    "columns": "arrays of different lengths",
+    "type": "a value, or the record itself, of another type than the contract's",
+    "required": "a required field that is missing or null",
+    "time": "a time that is missing, cannot be read, or cannot be meant",
+    "identity": "a record that names another device than the one that sent it",
+}
+"""Every code of this stage, with what it stands for."""
+
 
 class Rejection(msgspec.Struct, frozen=True, kw_only=True):
     """A record, or a whole payload, that became no reading.
@@ -23,7 +37,7 @@ class Rejection(msgspec.Struct, frozen=True, kw_only=True):
         device_id: Device that sent it.
         channel: Channel it came on.
         stage: Which stage refused it.
-        code: One of a bounded set of words, see `docs/reference/rejects.md`.
+        code: One of `REJECT_CODES`, or another stage's.
         path: Place inside the record, `$` for all of it.
         expected: What the contract asks for.
         got: What was there, made inert and short.

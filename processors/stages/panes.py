@@ -30,6 +30,7 @@ _PARTS: Final[dict[AggregateKind, tuple[str, ...]]] = {
     AggregateKind.TIME_MEAN: ("area", "covered"),
 }
 """What a window must keep of a field. `area` is value * seconds, `covered` the seconds the area stands for."""
+_AREA: Final = frozenset({"area", "covered"})
 
 
 def fields_of(plan: WindowPlan) -> list[str]:
@@ -62,35 +63,30 @@ def aggregate_panes(plan: WindowPlan, samples: pl.DataFrame) -> pl.DataFrame:
     # Ties in time keep the journal's order, because the sort is stable.
     ordered = samples.sort("_device", "_at", maintain_order=True)
     ordered = ordered.with_columns(_group=pl.struct("_device", "_pane").rle_id())
-    step = _Steps(plan)
-    columns, aggregates, edges = [], [], []
-    for field, parts in _parts_of(plan).items():
-        gappy = ordered[field].null_count() > 0
-        if "area" in parts:
-            columns += step.columns(field, gappy=gappy)
-            aggregates += step.aggregates(field, gappy=gappy)
-            edges += step.edges(field)
-        aggregates += [_aggregate(field, part, gappy=gappy) for part in parts if part not in {"area", "covered"}]
-    return (
-        ordered.with_columns(columns)
-        .group_by("_group", maintain_order=True)
-        .agg(pl.col("_device", "_pane").first(), pl.len().cast(pl.Int64()).alias("n"), *aggregates)
-        .with_columns(edges)
-        .select("_device", "_pane", "n", *_part_columns(plan))
+    parts_of = _parts_of(plan)
+    rows = ordered.group_by("_group", maintain_order=True).agg(
+        pl.col("_device", "_pane").first(),
+        pl.len().cast(pl.Int64()).alias("n"),
+        *[_aggregate(field, part) for field, parts in parts_of.items() for part in parts if part not in _AREA],
     )
+    for field, parts in parts_of.items():
+        if "area" in parts:
+            areas = _areas(plan, ordered.filter(pl.col(field).is_not_null()), field)
+            rows = rows.join(areas, on="_group", how="left", maintain_order="left")
+    return rows.select("_device", "_pane", "n", *_part_columns(plan))
 
 
 def _part_columns(plan: WindowPlan) -> list[str]:
     return [f"{part}:{field}" for field, parts in _parts_of(plan).items() for part in parts]
 
 
-def _aggregate(field: str, part: str, *, gappy: bool) -> pl.Expr:
+def _aggregate(field: str, part: str) -> pl.Expr:
     value = pl.col(field)
     match part:
         case "first":
-            result = (value.drop_nulls() if gappy else value).first()
+            result = value.drop_nulls().first()
         case "last":
-            result = (value.drop_nulls() if gappy else value).last()
+            result = value.drop_nulls().last()
         case "min":
             result = value.min()
         case "max":
@@ -104,63 +100,42 @@ def _aggregate(field: str, part: str, *, gappy: bool) -> pl.Expr:
     return result.alias(f"{part}:{field}")
 
 
-class _Steps:
-    """Expressions for area and covered seconds over samples sorted by group and time."""
+def _areas(plan: WindowPlan, present: pl.DataFrame, field: str) -> pl.DataFrame:
+    """Return `_group`, area and covered seconds of the panes in which the field has a sample.
 
-    def __init__(self, plan: WindowPlan) -> None:
-        self._gap_max_us = round(plan.gap_max_s * US_PER_S)
-        self._pane_us = plan.pane_s * US_PER_S
-
-    def columns(self, field: str, *, gappy: bool) -> list[pl.Expr]:
-        """Return per sample the seconds since the field's previous sample, where trusted, and the area over them."""
-        value, at, group = pl.col(field).cast(pl.Float64()), pl.col("_at"), pl.col("_group")
-        before, at_before, group_before = value, at, group
-        if gappy:
-            # Sorted as they are, the previous non-null sample is the last one filled forward; one that was filled
-            # across the border of a group is told by its group.
-            present = value.is_not_null()
-            before = value.forward_fill()
-            at_before = pl.when(present).then(at).forward_fill()
-            group_before = pl.when(present).then(group).forward_fill()
-        gap_us = at - at_before.shift(1)
-        trusted = (group_before.shift(1) == group) & (gap_us <= self._gap_max_us)
-        if gappy:
-            trusted = trusted & present
-        seconds = pl.when(trusted).then(gap_us / US_PER_S)
-        return [
-            seconds.alias(f"_seconds:{field}"),
-            (seconds * (value + before.shift(1)) / 2).alias(f"_area:{field}"),
-        ]
-
-    def aggregates(self, field: str, *, gappy: bool) -> list[pl.Expr]:
-        """Return per pane the sums, and the field's first and last sample for the edges."""
-        value, at = pl.col(field).cast(pl.Float64()), pl.col("_at")
-        if gappy:
-            at = at.filter(value.is_not_null())
-            value = value.drop_nulls()
-        return [
-            pl.col(f"_seconds:{field}").sum(),
-            pl.col(f"_area:{field}").sum(),
-            value.first().alias(f"_head:{field}"),
-            value.last().alias(f"_tail:{field}"),
-            at.first().alias(f"_head_at:{field}"),
-            at.last().alias(f"_tail_at:{field}"),
-            pl.col(field).count().cast(pl.Int64()).alias(f"_steps:{field}") - 1,
-        ]
-
-    def edges(self, field: str) -> list[pl.Expr]:
-        """Return per pane area and covered seconds with the two edges added."""
-        head_at, tail_at, steps = pl.col(f"_head_at:{field}"), pl.col(f"_tail_at:{field}"), pl.col(f"_steps:{field}")
-        start = pl.col("_pane") * self._pane_us
-        spacing_us = pl.when(steps > 0).then((tail_at - head_at) / steps).otherwise(0.0)
-        held = pl.min_horizontal(spacing_us, pl.lit(float(self._gap_max_us)))
-        lead_s = pl.min_horizontal((head_at - start).cast(pl.Float64()), held) / US_PER_S
-        trail_s = pl.min_horizontal((start + self._pane_us - tail_at).cast(pl.Float64()), held) / US_PER_S
-        ends = pl.col(f"_head:{field}") * lead_s + pl.col(f"_tail:{field}") * trail_s
-        return [
-            (pl.col(f"_area:{field}") + ends.fill_null(0.0)).alias(f"area:{field}"),
-            (pl.col(f"_seconds:{field}") + (lead_s + trail_s).fill_null(0.0)).alias(f"covered:{field}"),
-        ]
+    Args:
+        plan: Windows of the stream.
+        present: Samples with a value in the field, sorted by `_group` and time.
+        field: A field of numbers.
+    """
+    gap_max_us, pane_us = float(round(plan.gap_max_s * US_PER_S)), plan.pane_s * US_PER_S
+    value, at = pl.col(field).cast(pl.Float64()), pl.col("_at")
+    step_us = at - at.shift(1)
+    trusted = (pl.col("_group") == pl.col("_group").shift(1)) & (step_us <= gap_max_us)
+    into_us, out_of_us = pl.col("_first_at") - pl.col("_start"), pl.col("_end") - pl.col("_last_at")
+    spacing_us = pl.when(pl.col("_n") > 1).then((pl.col("_last_at") - pl.col("_first_at")) / (pl.col("_n") - 1))
+    held_us = pl.min_horizontal(spacing_us.fill_null(0.0), pl.lit(gap_max_us))
+    lead_s, trail_s = (pl.min_horizontal(edge.cast(pl.Float64()), held_us) / US_PER_S for edge in (into_us, out_of_us))
+    return (
+        present.select("_group", "_pane", "_at", field, _step_s=pl.when(trusted).then(step_us / US_PER_S))
+        .with_columns(_step_area=pl.col("_step_s") * (value + value.shift(1)) / 2)
+        .group_by("_group", maintain_order=True)
+        .agg(
+            pl.col("_step_s", "_step_area").sum(),
+            value.first().alias("_first"),
+            value.last().alias("_last"),
+            at.first().alias("_first_at"),
+            at.last().alias("_last_at"),
+            (pl.col("_pane").first() * pane_us).alias("_start"),
+            (pl.col("_pane").first() * pane_us + pane_us).alias("_end"),
+            pl.len().cast(pl.Int64()).alias("_n"),
+        )
+        .select(
+            "_group",
+            (pl.col("_step_area") + pl.col("_first") * lead_s + pl.col("_last") * trail_s).alias(f"area:{field}"),
+            (pl.col("_step_s") + lead_s + trail_s).alias(f"covered:{field}"),
+        )
+    )
 
 
 def merge_panes(plan: WindowPlan, panes: pl.DataFrame) -> pl.DataFrame:

@@ -3,15 +3,15 @@
 Each record is decoded independently of its neighbours, in the payload and in the batch, on both ways.
 """
 
-from collections.abc import Callable, Iterable
-from itertools import chain, repeat
+from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import Any
 
 import msgspec
 
 from gateway.core.limits import RECORDS_PER_PAYLOAD_MAX
 from processors.contracts.model import Contract
-from processors.contracts.record_type import Group, columns_type, record_group
+from processors.contracts.record_type import Group, columns_type, flatten, record_group
 from processors.stages.faults import Fault, FaultReader
 from processors.stages.payloads import (
     DECODE_ERRORS,
@@ -26,57 +26,54 @@ from processors.stages.payloads import (
 
 
 class Records:
-    """What was found in a batch of payloads.
+    """What was found in a batch of payloads; grows while they are read.
 
     Attributes:
-        tuples: One tuple of slot values per record, to be read once.
-        entries: Place of each record's payload in the batch; None if record i is payload i.
-        places: Place of each record in its payload; empty if `entries` is None.
-        count: Number of records.
+        flat: Slot values of all records, record after record.
+        entries: Place in the batch of each record's payload.
+        places: Place of each record in its payload.
+        is_one_each: Whether record i is payload i, for all of them.
         faults: Records and payloads that could not be decoded.
     """
 
-    def __init__(self) -> None:
-        self._parts: list[Iterable[tuple[Any, ...]]] = []
-        self.entries: list[int] | None = []
+    def __init__(self, faults: FaultReader) -> None:
+        """Begin with nothing; `faults` puts exceptions into words."""
+        self.flat: list[Any] = []
+        self.entries: list[int] = []
         self.places: list[int] = []
-        self.count = 0
+        self.is_one_each = False
         self.faults: list[Fault] = []
+        self._fault_reader = faults
 
-    @property
-    def tuples(self) -> Iterable[tuple[Any, ...]]:
-        """Slot values of each record."""
-        return chain.from_iterable(self._parts)
+    def add_objects(self, decoders: "_Decoders", payloads: list[bytes], entries: Sequence[int]) -> list[int]:
+        """Take those of the payloads that are one record each; return the entries of the others."""
+        is_all = len(entries) == len(payloads)
+        bad = decoders.decode_each(payloads if is_all else [payloads[entry] for entry in entries], self.flat)
+        self.is_one_each = is_all and not bad
+        self.entries += [entry for at, entry in enumerate(entries) if at not in bad] if bad else entries
+        self.places += [0] * (len(entries) - len(bad))
+        return [entries[at] for at in bad]
 
-    def add_objects(self, structs: list[msgspec.Struct], entries: list[int]) -> None:
-        """Take one record from each of several payloads."""
-        self._add(map(msgspec.structs.astuple, structs), len(structs), entries, repeat(0, len(structs)))
+    def add_all(self, flat: Iterable[Any], count: int, entry: int) -> None:
+        """Take all records of one payload."""
+        self.flat.extend(flat)
+        self.entries += [entry] * count
+        self.places += range(count)
 
-    def add_array(self, structs: list[msgspec.Struct], entry: int, places: Iterable[int]) -> None:
-        """Take several records from one payload."""
-        self._add(map(msgspec.structs.astuple, structs), len(structs), repeat(entry, len(structs)), places)
+    def add_parts(self, decoders: "_Decoders", parts: list[bytes], entry: int) -> None:
+        """Take or refuse each of the records that a payload was split into."""
+        if not parts:
+            raise Unreadable("empty", expected="a record", got="an empty array")
+        bad = decoders.decode_each(parts, self.flat)
+        self.entries += [entry] * (len(parts) - len(bad))
+        self.places += [place for place in range(len(parts)) if place not in bad]
+        for place, exc in bad.items():
+            self.refuse(exc, decoders.syntax, parts[place], entry, place)
 
-    def add_tuples(self, tuples: Iterable[tuple[Any, ...]], count: int, entry: int) -> None:
-        """Take `count` records of one payload that are tuples already."""
-        self._add(tuples, count, repeat(entry, count), range(count))
-
-    def _add(
-        self, tuples: Iterable[tuple[Any, ...]], count: int, entries: Iterable[int], places: Iterable[int]
-    ) -> None:
-        assert self.entries is not None
-        self._parts.append(tuples)
-        self.entries.extend(entries)
-        self.places.extend(places)
-        self.count += count
-
-    @classmethod
-    def one_each(cls, structs: list[msgspec.Struct]) -> "Records":
-        """Return the records of a batch in which payload i is record i."""
-        records = cls()
-        records._parts = [map(msgspec.structs.astuple, structs)]
-        records.entries = None
-        records.count = len(structs)
-        return records
+    def refuse(self, exc: Exception, syntax: Syntax, payload: bytes, entry: int, place: int = 0) -> None:
+        """Note why a record, or with place 0 perhaps a whole payload, is refused."""
+        fault = self._fault_reader.fault(exc, syntax=syntax.name, entry=entry, record=place, payload=payload)
+        self.faults.append(fault)
 
 
 class RecordReader:
@@ -92,14 +89,17 @@ class RecordReader:
 
     def read(self, payloads: list[bytes]) -> Records:
         """Return the records in the payloads. Never raises for what the payloads hold."""
-        if payloads:
-            decoders = self._of(payloads[0])
-            if decoders.syntax.name in self._encodings:
-                try:
-                    return Records.one_each(list(map(decoders.one, payloads)))
-                except DECODE_ERRORS:
-                    pass  # one payload at least is no plain object of that syntax: sort them by what they are
-        return self._read_mixed(payloads)
+        records = Records(self._faults)
+        left: Sequence[int] = range(len(payloads))
+        # A device does not change its syntax, so try first what the first payload is in; then the other one; what is
+        # left is no plain object.
+        first = self._of(payloads[0] if payloads else b"")
+        for decoders in (first, self._json if first is self._msgpack else self._msgpack):
+            if left and decoders.syntax.name in self._encodings:
+                left = records.add_objects(decoders, payloads, left)
+        for entry in left:
+            self._read_alone(payloads[entry], entry, records)
+        return records
 
     def record_bytes(self, payload: bytes) -> list[bytes]:
         """Return the bytes of each record of a payload that was read without a fault as a whole."""
@@ -114,27 +114,6 @@ class RecordReader:
     def _of(self, payload: bytes) -> "_Decoders":
         return self._msgpack if syntax_of(payload) is MSGPACK else self._json
 
-    def _read_mixed(self, payloads: list[bytes]) -> Records:
-        """Read plain objects by the run, everything else one by one."""
-        records = Records()
-        objects: dict[bool, list[int]] = {False: [], True: []}
-        alone: list[int] = []
-        for entry, payload in enumerate(payloads):
-            first = payload[:1]
-            is_map = b"\x80" <= first <= b"\x8f" or first in {b"\xde", b"\xdf"}
-            (objects[is_map] if is_map or first == b"{" else alone).append(entry)
-        for is_map, decoders in ((False, self._json), (True, self._msgpack)):
-            entries = objects[is_map]
-            if decoders.syntax.name not in self._encodings:
-                alone += entries
-                continue
-            good, bad = decode_each(decoders.one, [payloads[entry] for entry in entries])
-            records.add_objects(good, [entry for at, entry in enumerate(entries) if at not in bad])
-            alone += [entries[at] for at in bad]
-        for entry in alone:
-            self._read_alone(payloads[entry], entry, records)
-        return records
-
     def _read_alone(self, payload: bytes, entry: int, records: Records) -> None:
         """Read one payload, whatever it is."""
         data = payload
@@ -142,10 +121,10 @@ class RecordReader:
             data = unpack(payload)
             self._read_unpacked(data, entry, records)
         except (*DECODE_ERRORS, Unreadable) as exc:
-            self._refuse(exc, syntax_of(data), entry, 0, payload, records)
+            records.refuse(exc, syntax_of(data), payload, entry)
 
     def _read_unpacked(self, data: bytes, entry: int, records: Records) -> None:
-        if not data.strip():
+        if not data or data.isspace():
             raise Unreadable("empty", expected="a record", got="nothing")
         decoders = self._of(data)
         is_own = decoders.syntax.name in self._encodings
@@ -154,7 +133,7 @@ class RecordReader:
         elif "columns" in self._encodings and (rows := decoders.columns.rows(data)) is not None:
             self._read_columns(decoders, data, rows, entry, records)
         elif is_own:
-            records.add_array([decoders.one(data)], entry, (0,))
+            records.add_all(flatten([decoders.one(data)]), 1, entry)
         else:
             raise Unreadable("encoding", expected=" or ".join(sorted(self._encodings)), got=decoders.syntax.name)
 
@@ -165,28 +144,16 @@ class RecordReader:
             except DECODE_ERRORS:
                 structs = []  # one record at least is bad, or all is: take it apart
             if 0 < len(structs) <= RECORDS_PER_PAYLOAD_MAX:
-                records.add_array(structs, entry, range(len(structs)))
+                records.add_all(flatten(structs), len(structs), entry)
                 return
-        self._read_parts(decoders, decoders.syntax.split(data), entry, records)
+        records.add_parts(decoders, decoders.syntax.split(data), entry)
 
     def _read_columns(self, decoders: "_Decoders", data: bytes, rows: int, entry: int, records: Records) -> None:
         columns = decoders.whole_columns(data) if rows <= RECORDS_PER_PAYLOAD_MAX else None
         if columns is not None:
-            records.add_tuples(zip(*columns, strict=True), len(columns[0]), entry)
+            records.add_all(chain.from_iterable(zip(*columns, strict=True)), len(columns[0]), entry)
         else:
-            self._read_parts(decoders, decoders.columns.split(data), entry, records)
-
-    def _read_parts(self, decoders: "_Decoders", parts: list[bytes], entry: int, records: Records) -> None:
-        if not parts:
-            raise Unreadable("empty", expected="a record", got="an empty array")
-        good, bad = decode_each(decoders.one, parts)
-        records.add_array(good, entry, [place for place in range(len(parts)) if place not in bad])
-        for place, exc in bad.items():
-            self._refuse(exc, decoders.syntax, entry, place, parts[place], records)
-
-    def _refuse(self, exc: Exception, syntax: Syntax, entry: int, place: int, payload: bytes, records: Records) -> None:
-        fault = self._faults.fault(exc, syntax=syntax.name, entry=entry, record=place, payload=payload)
-        records.faults.append(fault)
+            records.add_parts(decoders, decoders.columns.split(data), entry)
 
 
 class _Decoders:
@@ -197,6 +164,7 @@ class _Decoders:
         self.one = syntax.decoder(group.type)
         self.many = syntax.decoder(list[group.type])  # type: ignore[name-defined]  # made at run time
         self.columns = ColumnSplitter(syntax, group)
+        self._width = len(group.parts)
         self._whole = syntax.decoder(columns_type(group)) if group.is_flat else None
 
     def whole_columns(self, data: bytes) -> list[list[Any]] | None:
@@ -213,20 +181,19 @@ class _Decoders:
         columns = [value if isinstance(value, list) else [value] * rows for value in values]
         return columns if all(len(column) == rows for column in columns) else None
 
+    def decode_each(self, payloads: list[bytes], flat: list[Any]) -> dict[int, Exception]:
+        """Append the slot values of what decodes to `flat`; return the exception of what does not, by its place.
 
-def decode_each(decode: Callable[[bytes], Any], payloads: list[bytes]) -> tuple[list[Any], dict[int, Exception]]:
-    """Return what decodes, in order, and the exception of each payload that does not, by its place.
-
-    `list.extend` keeps what its iterator gave before it raised, so a good run costs what `list(map(...))` costs and a
-    bad payload one exception.
-    """
-    good: list[Any] = []
-    bad: dict[int, Exception] = {}
-    rest = iter(payloads)
-    while True:
-        try:
-            good.extend(map(decode, rest))
-        except DECODE_ERRORS as exc:
-            bad[len(good) + len(bad)] = exc
-        else:
-            return good, bad
+        `list.extend` keeps what its iterator gave before it raised, and a record is flattened only once it is decoded,
+        so a good run costs what one call costs, and a bad payload one exception.
+        """
+        bad: dict[int, Exception] = {}
+        before = len(flat)
+        rest = iter(payloads)
+        while True:
+            try:
+                flat.extend(flatten(map(self.one, rest)))
+            except DECODE_ERRORS as exc:
+                bad[(len(flat) - before) // self._width + len(bad)] = exc
+            else:
+                return bad

@@ -37,12 +37,21 @@ class Runs(msgspec.Struct, frozen=True, eq=False):
             frames = frames[:-1]
         return Runs((*frames, rows)) if rows.height else Runs(frames)
 
-    def matching(self, column: str, low: int, high: int) -> Iterator[pl.DataFrame]:
-        """Yield, oldest first, the rows of each run with `low <= column <= high`."""
+    def matching(self, keys: pl.DataFrame, ordered_by: str) -> Iterator[pl.DataFrame]:
+        """Yield, oldest first and in order, the rows of each run whose key is among `keys`.
+
+        Args:
+            keys: Key columns, unique rows.
+            ordered_by: The integer key column by which old rows differ from new ones, so that most runs are left out by
+                its range alone.
+        """
+        low, high = keys[ordered_by].min(), keys[ordered_by].max()
         for frame in self.frames:
-            found = frame.filter(pl.col(column).is_between(low, high))
-            if found.height:
-                yield found
+            # Only keys are compared and copied; the other columns are read for the rows that are found.
+            near = frame.select(keys.columns).with_row_index("_place").filter(pl.col(ordered_by).is_between(low, high))
+            if near.height:
+                places = near.join(keys, on=keys.columns, how="semi", maintain_order="left")["_place"]
+                yield frame.select(pl.all().gather(places))
 
     def to_frame(self, fold: Fold) -> pl.DataFrame | None:
         """Return all live rows in order of arrival, or None for an empty pile that does not know its columns yet."""

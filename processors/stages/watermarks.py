@@ -126,6 +126,9 @@ def find_silences(rows: pl.DataFrame, waiting: pl.DataFrame, ticks: pl.DataFrame
     if not offsets:
         return none
     highest = list(accumulate(received, max))
+    heard = [least for least in (rows["_received"].min(), waiting["_received"].min()) if isinstance(least, int)]
+    if min(heard, default=highest[-1]) > highest[-1] - idle_us:
+        return none
     marks: list[int] = []
     found: list[tuple[int, int, int]] = []
     for device, place, since, after, before, restart in _pauses(rows, waiting, highest[-1] - idle_us).iter_rows():

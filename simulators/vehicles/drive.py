@@ -21,6 +21,8 @@ STEP_S = 1.0
 PARKED_KW = 0.15
 """Battery management and telematics while the vehicle is off."""
 CHARGE_BELOW_SOC, CHARGE_UNTIL_SOC = 0.25, 0.85
+HARD_BRAKING = 2.0
+"""Times the planned deceleration: what a driver does who was a little late."""
 ARRIVED_M = 1.0
 """Nobody stops nearer to the sign than that."""
 _BISECTIONS = 16
@@ -141,7 +143,8 @@ class Drive:
             self._at_m = 0.0
         stop_m = self._profile.next_stop_m(self._at_m)
         motion = self._fastest(stop_m)
-        if stop_m - self._at_m - motion.distance_m < ARRIVED_M:
+        is_slow = self._speed_mps <= HARD_BRAKING * self.model.braking_mps2 * STEP_S
+        if is_slow and stop_m - self._at_m - motion.distance_m < ARRIVED_M:
             motion = self._motion(0.0, stop_m - self._at_m)
             self._arrive(stop_m)
         self._at_m += motion.distance_m
@@ -156,7 +159,10 @@ class Drive:
     def _fastest(self, stop_m: float) -> Motion:
         """Return the motion with the highest end speed that is allowed, by bisection; braking hard always is."""
         model, speed = self.model, self._speed_mps
-        low, high = max(speed - 2 * model.braking_mps2 * STEP_S, 0.0), speed + model.acceleration_mps2 * STEP_S
+        low, high = (
+            max(speed - HARD_BRAKING * model.braking_mps2 * STEP_S, 0.0),
+            speed + model.acceleration_mps2 * STEP_S,
+        )
         best = self._mean_motion(low)
         for i in range(_BISECTIONS):
             tried = self._mean_motion(high if i == 0 else (low + high) / 2)

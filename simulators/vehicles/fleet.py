@@ -294,6 +294,8 @@ async def run_vehicles(
     """
     if config.pace != 1.0 and config.seconds is None:
         raise SimulationError(f"pace is {config.pace:g} and seconds is not given; give both or neither")
+    if config.pace <= 0:
+        raise SimulationError(f"pace is {config.pace:g}; give simulated seconds per second, such as 1")
     if config.buses + config.cars < 1:
         raise SimulationError("the fleet is empty; give buses or cars")
     truth = TruthFile(config.truth_file) if config.truth_file else None

@@ -126,15 +126,15 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
 
 BUS = Model(
     name="bus",
-    mass_kg=15_500.0,
+    mass_kg=16_200.0,
     rotating=0.05,
     drag_area_m2=5.2,
-    rolling=0.0075,
-    driveline=0.88,
+    rolling=0.0085,
+    driveline=0.86,
     traction_max_kw=220.0,
     acceleration_mps2=1.0,
     braking_mps2=0.9,
-    auxiliary_kw=3.5,
+    auxiliary_kw=5.0,
     hvac_kwpk=0.6,
     hvac_max_kw=22.0,
     cabin_s=900.0,
@@ -149,7 +149,7 @@ BUS = Model(
         charge_max_kw=200.0,
     ),
 )
-"""A 12 m city bus: 13 t empty, 35 passengers, 402 kWh."""
+"""A 12 m city bus: 13.5 t empty, 38 passengers, 400 kWh."""
 
 CAR = Model(
     name="car",

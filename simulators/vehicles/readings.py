@@ -64,7 +64,7 @@ def telemetry(device_id: str, ts: str, model: Model, now: Snapshot) -> Reading:
         "power_kw": round(now.flows.terminal_kw, 3),
         "ambient_temp_c": round(now.ambient_temp_c, 1),
         "cabin_temp_c": round(now.cabin_temp_c, 1),
-        "ignition_on": now.ignition_on,
+        "ignition": now.ignition_on,
         "doors_open": now.doors_open,
         "charging": now.charging,
     }
@@ -132,6 +132,6 @@ def sample_telemetry(device_id: str) -> Reading:
         "range_km": 231.5,
         "power_kw": -34.12,
         "ambient_temp_c": 7.5,
-        "ignition_on": True,
+        "ignition": True,
         "doors_open": False,
     }

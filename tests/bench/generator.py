@@ -2,7 +2,7 @@
 
     python -m tests.bench.generator '{"port": 1883, "pid": 4242, "connections": 200, "seconds": 4.2}'
 
-Prints one JSON line per sample, about one a second, and the summary of the run as the last one.
+Prints one JSON line per sample, about one a second, and `null` at the end.
 """
 
 import asyncio
@@ -84,6 +84,7 @@ def main() -> int:
         idle=config.idle,
     )
     uvloop.run(run_load(load, stop=asyncio.Event(), on_progress=sample))
+    print("null", flush=True)
     return 0
 
 

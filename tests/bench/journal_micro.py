@@ -26,10 +26,13 @@ async def write(directory: Path, *, messages: int, per_append: int, devices: int
         directory, loop=asyncio.get_running_loop(), now_ns=time.time_ns, on_commit=commits.append
     )
     routes = [Route(TenantId("t"), DeviceId(f"bus-{i:05d}"), "mqtt", Channel("telemetry")) for i in range(devices)]
+    pool = [os.urandom(PAYLOAD_BYTES) for _ in range(5000)]
     wall, cpu = time.perf_counter(), time.process_time()
     for n in range(messages // per_append):
-        payloads = [os.urandom(4) * (PAYLOAD_BYTES // 4)] * per_append
-        writer.append_nowait(1_700_000_000_000_000_000 + n, [routes[n % devices]] * per_append, payloads, None)
+        at = n * per_append % (len(pool) - per_append)
+        writer.append_nowait(
+            1_700_000_000_000_000_000 + n, [routes[n % devices]] * per_append, pool[at : at + per_append], None
+        )
         if n % 40 == 0:
             await asyncio.sleep(0)
         while writer.in_flight_bytes > JOURNAL_IN_FLIGHT_BYTES_MAX // 16:

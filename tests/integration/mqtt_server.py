@@ -1,6 +1,7 @@
 """The MQTT listener on a real socket and a real journal, in a thread of its own beside blocking clients."""
 
 import asyncio
+import socket
 import threading
 import time
 from collections import Counter
@@ -62,6 +63,7 @@ class LiveServer:
         self.port = 0
         self.listener: MqttListener
         self.commands: CommandQueue
+        self.sockets: list[socket.socket] = []
         self._journal = journal
         self._loop: asyncio.AbstractEventLoop
         self._stop: asyncio.Event
@@ -72,7 +74,7 @@ class LiveServer:
     def _run(self) -> None:
         try:
             uvloop.run(self._serve())
-        except BaseException as error:  # handed to the test's thread, which raises it
+        except BaseException as error:  # noqa: BLE001 - handed to the test's thread, which raises it
             self._failure = error
         finally:
             self._ready.set()
@@ -106,7 +108,7 @@ class LiveServer:
         self._raise()
 
     def close(self) -> None:
-        """Stop, and raise what went wrong in the server."""
+        """Stop, and raise what went wrong in the server. Safe to repeat."""
         if self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join(TIMEOUT_S)
@@ -158,3 +160,5 @@ def live_server(directory: Path, *, journal: JournalWriter | None = None) -> Ite
         yield server
     finally:
         server.close()
+        for one in server.sockets:
+            one.close()

@@ -18,6 +18,7 @@ class Device:
         self.level = level
         self.socket = socket.create_connection(("127.0.0.1", server.port), TIMEOUT_S)
         self.rest = b""
+        server.sockets.append(self.socket)
 
     def send(self, data: bytes) -> None:
         """Send all."""

@@ -1,5 +1,6 @@
 """The gateway as its users meet it: a process, a directory, devices, signals."""
 
+import base64
 import json
 import os
 import resource
@@ -192,7 +193,7 @@ def test_a_command_posted_to_the_local_port_reaches_its_device(tmp_path: Path) -
         (b'{"device_id": "ev-1", "payload": "x", "paylod": 1}', "right", 400, "paylod"),
         (b'{"device_id": "ev-1"}', "right", 400, "payload"),
         (b'{"device_id": "ev-9", "payload": "x"}', "right", 409, "no active device"),
-        (b'{"device_id": "ev-1", "payload": "' + b"x" * 300_000 + b'"}', "right", 413, "limit"),
+        (b'{"device_id": "ev-1", "payload": "' + b"x" * 400_000 + b'"}', "right", 413, "limit"),
         (b'{"device_id": "ev-1", "payload": "' + b"x" * 100_000 + b'"}', "right", 400, "limit"),
     ],
 )
@@ -204,6 +205,19 @@ def test_a_bad_command_is_refused_with_the_mend(
     found, answer = shared_gateway.get("/commands", body=body, token=right if token == "right" else token)
     assert status == found
     assert word in answer
+
+
+def test_a_message_posted_to_the_local_port_is_in_the_journal(shared_gateway: GatewayProcess) -> None:
+    """What a repaired contract now understands can be put in again, bytes as they were."""
+    payload = bytes(range(256))
+    body = {"device_id": "ev-1", "channel": "telemetry", "payload_base64": base64.b64encode(payload).decode()}
+    token = admin_token(shared_gateway.data)
+    status, answer = shared_gateway.get("/ingest", body=json.dumps(body).encode(), token=token)
+    assert status == 202, answer
+    stored = [entry for entry in journal(shared_gateway.data) if entry[0] == json.loads(answer)["offset"]]
+    assert stored == [(json.loads(answer)["offset"], "ev-1", "telemetry", payload)]
+    status, answer = shared_gateway.get("/ingest", body=json.dumps({**body, "device_id": "a/b"}).encode(), token=token)
+    assert (status, "contains '/'" in answer) == (400, True)
 
 
 def test_health_and_metrics_answer(shared_gateway: GatewayProcess) -> None:

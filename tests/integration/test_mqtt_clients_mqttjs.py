@@ -29,7 +29,9 @@ client.on("connect", async () => {
   try {
     await client.subscribeAsync(`v1/acme/${username}/cmd/#`, { qos: 1 });
     for (const qos of [0, 1, 2]) {
-      for (let i = 0; i < 10; i++) await client.publishAsync(`v1/acme/${username}/telemetry`, `qos ${qos}, ${i}`, { qos });
+      for (let i = 0; i < 10; i++) {
+        await client.publishAsync(`v1/acme/${username}/telemetry`, `qos ${qos}, ${i}`, { qos });
+      }
     }
     console.log("published");
   } catch (error) { fail(error); }

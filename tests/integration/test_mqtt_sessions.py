@@ -162,9 +162,10 @@ def test_journal_failure_is_told_in_version_5_and_closes_3_1_1(tmp_path: Path) -
         four.send(publish_bytes(b"3", topic="v1/acme/bus-2/t"))
         committed(server, 3)
         answers = [five.read(), five.read()]
-        assert [
-            (one.type, one.code) for one in answers if isinstance(one, Ack)
-        ] == [(PacketType.PUBACK, 0x97), (PacketType.PUBREC, 0x97)]
+        assert [(one.type, one.code) for one in answers if isinstance(one, Ack)] == [
+            (PacketType.PUBACK, 0x97),
+            (PacketType.PUBREC, 0x97),
+        ]
         assert four.is_closed()
         assert server.counts["not_durable"] == 3
         server.on_loop(fail(is_full=False))
@@ -231,12 +232,13 @@ def test_close_acknowledges_what_was_read_and_says_goodbye(tmp_path: Path) -> No
             b"".join(publish_bytes(bytes([i]), topic="v1/acme/bus-1/t", packet_id=i + 1, level=5) for i in range(100))
         )
         wait_until(lambda: server.listener.received == 100)
-    packets = [device.read() for _ in range(101)]
-    assert list(range(1, 101)) == [one.packet_id for one in packets if isinstance(one, Ack)]
-    last = packets[-1]
-    assert isinstance(last, Disconnect)
-    assert last.code == Reason.SERVER_SHUTTING_DOWN
-    assert server.payloads("bus-1", "connectivity") == []
+        server.close()
+        packets = [device.read() for _ in range(101)]
+        assert list(range(1, 101)) == [one.packet_id for one in packets if isinstance(one, Ack)]
+        last = packets[-1]
+        assert isinstance(last, Disconnect)
+        assert last.code == Reason.SERVER_SHUTTING_DOWN
+        assert server.payloads("bus-1", "connectivity") == []
 
 
 def test_revoked_device_is_disconnected(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import gzip
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
 
 import msgpack
 import polars as pl
@@ -15,6 +16,8 @@ from gateway.core.ids import Channel, DeviceId, Offset, TenantId
 from gateway.core.records import EntryBatch, Envelope, Route, to_batch
 from processors.contracts import parse_contract
 from processors.stages.decode import Decoded, StreamDecoder
+from processors.stages.faults import REJECT_CODES
+from processors.stages.payloads import JSON
 
 CONTRACT = """
 stream: sample
@@ -61,6 +64,10 @@ good_fields = {
     "device_id": st.sampled_from(["ev-1", "ev-2"]),
     "later": junk,
 }
+good_records = st.fixed_dictionaries(
+    {"ts": st.just("2026-11-22T10:00:00Z"), "soc": good_fields["soc"]},
+    optional={key: good for key, good in good_fields.items() if key not in {"soc", "device_id"}},
+)
 records = st.one_of(
     st.fixed_dictionaries(
         {"ts": times, "soc": good_fields["soc"]},
@@ -141,9 +148,41 @@ def test_every_entry_gives_a_reading_or_a_rejection(sent: list[tuple[bytes, int]
     batch = _batch(sent)
     decoded = decoder.decode(batch)
     named = list(decoded.readings.select("offset", "record").iter_rows())
+    assert {rejection.code for rejection in decoded.rejections} <= set(REJECT_CODES)
     named += [(rejection.offset, rejection.record) for rejection in decoded.rejections]
     assert decoded.records == len(named) == len(set(named))
     assert set(range(100, 100 + len(sent))) == {offset for offset, _ in named}
+
+
+def _naive(row: dict[str, Any]) -> dict[str, Any]:
+    """Return what a good record should become, one value at a time."""
+    current = row.get("battery", {}).get("current")
+    amperes = None if current in (None, 65535) else 0.0 - (current * 0.1 - 1000)
+    return {
+        "soc_pct": float(row["soc"]) if 0 <= row["soc"] <= 100 else None,
+        "count": row["count"] if 0 <= row.get("count", -1) <= 1000 else None,
+        "mode": {"D": "drive", "N": "neutral"}.get(row.get("mode", "")),
+        "gear": {1: "first", 2: "second"}.get(row.get("gear", 0)),
+        "label": row.get("label"),
+        "on": row.get("battery", {}).get("on"),
+        "current_a": amperes,
+    }
+
+
+@given(st.lists(good_records, max_size=5), encoders)
+def test_good_records_become_what_the_contract_says(
+    rows: list[dict[str, Any]], encode: Callable[[object], bytes]
+) -> None:
+    """Scaled, named, without sentinels and implausible values, against an oracle in plain Python."""
+    decoded = NESTED_DECODER.decode(_batch([(encode(row), 0) for row in rows]))
+    assert [_naive(row) for row in rows] == decoded.readings.select(list(_naive({"soc": 0}))).to_dicts()
+
+
+@given(st.lists(junk, max_size=5), st.sampled_from([None, 1, "\t"]))
+def test_a_json_array_splits_into_the_text_of_its_elements(values: list[object], indent: int | str | None) -> None:
+    """Spaces around elements do not matter, and what an element is does not either."""
+    parts = JSON.split(f" {json.dumps(values, indent=indent)}\n".encode())
+    assert [json.dumps(value) for value in values] == [json.dumps(json.loads(part)) for part in parts]
 
 
 @given(st.lists(records, min_size=1, max_size=5), encoders)

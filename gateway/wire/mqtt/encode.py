@@ -20,7 +20,7 @@ from gateway.wire.mqtt.properties import write_properties
 
 
 def encode(packet: Packet, *, level: int) -> bytes:
-    """Return the packet as bytes for this protocol level; in 3.1.1 properties and codes it does not have are left out."""
+    """Return the packet as bytes; for 3.1.1 properties and codes, which it does not have, are left out."""
     first, body = _encode(packet, level)
     return bytes((first,)) + write_varint(len(body)) + body
 

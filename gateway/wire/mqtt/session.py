@@ -1,7 +1,8 @@
 """One connection of the server as a state machine: bytes in, events and bytes out, no input or output of its own.
 
-Owns the rules of the conversation for MQTT 3.1.1 and 5: what may come when, what is answered, what is refused. Refuses to
-know sockets, clocks, credentials and the journal: the edge asks those and tells the result (`accept`, `refuse`, `settle`).
+Owns the rules of the conversation for MQTT 3.1.1 and 5: what may come when, what is answered, what is refused. Refuses
+to know sockets, clocks, credentials and the journal: the edge asks those and tells the result (`accept`, `refuse`,
+`settle`).
 """
 
 from enum import Enum, auto
@@ -134,8 +135,8 @@ class ServerConnection:
     def receive(self, data: bytes) -> list[Event]:
         """Take bytes as they came and return what they mean, the publishes of the whole chunk first.
 
-        Any cut of a stream into chunks means the same. After `Closed` no more bytes are looked at. Pass b"" after `accept`
-        for what waited behind CONNECT.
+        Any cut of a stream into chunks means the same. After `Closed` no more bytes are looked at. Pass b"" after
+        `accept` for what waited behind CONNECT.
         """
         if self._partial is not None:
             self._partial += data
@@ -283,7 +284,7 @@ class ServerConnection:
         return run.acks()
 
     def settle_failed(self, run: Publishes) -> bytes | None:
-        """Return the refusals of a run that is certainly not durable, or None: close, so that the device sends again."""
+        """Return the refusals of a run that certainly is not durable, or None: close, so that the device resends."""
         self.unacknowledged -= run.qos1
         for packet_id in run.qos2:
             self.session.qos2.pop(packet_id, None)

@@ -109,7 +109,11 @@ class World:
     def pump(self, *, failpoint: FailpointHook = no_failpoint, **options: Any) -> Pump:
         """Return a pump that goes on from the checkpoint, as a restarted process does."""
         checkpoint = self.cursors.load(CURSOR)
-        state = self.chain.from_bytes(checkpoint.state) if checkpoint else self.chain.empty_state(self.journal.start_offset())
+        state = (
+            self.chain.from_bytes(checkpoint.state)
+            if checkpoint
+            else self.chain.empty_state(self.journal.start_offset())
+        )
         self.sink._failpoint = failpoint
         return Pump(
             reader=self.journal,

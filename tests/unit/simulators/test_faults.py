@@ -73,6 +73,8 @@ def test_held_message_is_overtaken_by_as_many_as_asked():
     """With two to two messages behind, the order is rotated by two."""
 
     class Once(random.Random):
+        getrandbits = random.Random.getrandbits  # or integers would be made from random(), which is constant here
+
         def random(self) -> float:
             self.calls = getattr(self, "calls", 0) + 1
             return 0.0 if self.calls == 1 else 1.0

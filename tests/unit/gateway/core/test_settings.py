@@ -6,7 +6,8 @@ import jsonschema
 import pytest
 
 from gateway.core.errors import ConfigError
-from gateway.core.settings import ConfigText, Settings, is_loopback, parse_settings, settings_schema
+from gateway.core.settings import Settings, settings_schema
+from gateway.core.settings_layers import ConfigText, is_loopback, parse_settings
 
 
 def parse(text: str = "", **environ: str) -> Settings:
@@ -125,7 +126,12 @@ def test_a_secret_in_a_file_is_refused_and_not_repeated() -> None:
     message = mistake("[registry]\npassword = 'hunter2'")
     assert message.startswith("v.toml:2: registry.password is a secret and may not stand here; write password_file")
     assert "hunter2" not in message
-    assert "hunter2" not in mistake(VOLTGATE__REGISTRY__PASSWORD='["hunter2"]')
+
+
+def test_a_secret_in_the_environment_is_taken_as_it_is() -> None:
+    """A password that looks like JSON, or like a number, is a password."""
+    for password in ('["hunter2"]', "{", "0123", "true"):
+        assert parse(VOLTGATE__REGISTRY__PASSWORD=password).secrets() == [password]
 
 
 def test_a_secret_comes_from_its_file_and_hides_itself() -> None:

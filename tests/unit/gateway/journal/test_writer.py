@@ -245,7 +245,7 @@ def test_a_write_that_cannot_be_cut_back_breaks_the_journal(tmp_path: Path) -> N
 @pytest.mark.parametrize("n", range(1, 12))
 @pytest.mark.parametrize("call", ["open", "write", "fdatasync", "truncate", "fsync_directory"])
 def test_an_error_at_any_call_loses_nothing_acknowledged(tmp_path: Path, call: str, n: int) -> None:
-    """Whichever call fails, at open or later: what was acknowledged is there afterwards, and nothing else is an error."""
+    """Whichever call fails, at open or later: what was acknowledged is there, then and after a restart."""
     disk = FaultyDisk()
     disk.fail(call, errno.EIO, at=n)
     acknowledged: dict[int, bytes] = {}
@@ -265,7 +265,7 @@ def test_an_error_at_any_call_loses_nothing_acknowledged(tmp_path: Path, call: s
     assert acknowledged == found
     assert disk.failed(call) == min(1, disk.calls.count(call) // n)
     with_writer(tmp_path, body)
-    assert acknowledged == dict(enumerate(payloads(tmp_path)))
+    assert acknowledged.items() <= dict(enumerate(payloads(tmp_path))).items()
 
 
 def test_partial_writes_are_completed(tmp_path: Path) -> None:

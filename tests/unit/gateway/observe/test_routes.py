@@ -21,7 +21,7 @@ class Submissions(list[tuple[CommandRequest, bytes]]):
 
 
 def post(body: object, submit: Callable[[CommandRequest, bytes], str] | None = None) -> tuple[int, dict[str, Any]]:
-    status, answer = command_route(submit or Submissions())(
+    status, answer = command_route(Submissions() if submit is None else submit)(
         body if isinstance(body, bytes) else msgspec.json.encode(body)
     )
     return int(status), dict(answer)

@@ -152,10 +152,7 @@ REJECTS: dict[str, tuple[bytes, tuple[str, str, str, str]]] = {
     "cut MessagePack": (b"\x82\xa2ts", ("msgpack", "$", "msgpack", "Input data was truncated")),
     "bytes as key": (b"\x81\xc4\x01a\x01", ("type", "$", "str", "bytes")),
     "latin-1": (b'{"label": "M\xfcller"}', ("json", "$", "text in UTF-8", "invalid start byte")),
-    "lone surrogate": (
-        b'{"label": "\\ud800 "}',
-        ("json", "$", "json", "JSON is malformed: unexpected end of escaped utf-16 surrogate pair (byte 17)"),
-    ),
+    "lone surrogate": (b'{"label": "\\ud800 "}', ("json", "$", "json", "Input data was truncated")),
     "byte order mark": (
         b"\xef\xbb\xbf{}",
         ("json", "$", "json", "JSON is malformed: invalid character (byte 0)"),

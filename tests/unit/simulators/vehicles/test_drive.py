@@ -1,10 +1,11 @@
 """A vehicle drives as drivers do, and the same seed drives the same way."""
 
 import random
+from itertools import pairwise
 
 import pytest
 
-from simulators.vehicles.drive import CHARGE_UNTIL_SOC, Drive, Snapshot
+from simulators.vehicles.drive import CHARGE_UNTIL_SOC, HARD_BRAKING, Drive, Snapshot
 from simulators.vehicles.physics import BUS, CAR, Model
 from simulators.vehicles.routes import ROUTES, Route
 
@@ -29,10 +30,10 @@ def test_driver_keeps_to_limits_and_comfort(model: Model, route: Route):
     snapshots = journey(model, route, 2_400)
     limit = max(point.limit_kmh for point in route.waypoints) / 3.6
     speeds = [0.0, *(now.speed_mps for now in snapshots)]
-    changes = [after - before for before, after in zip(speeds, speeds[1:], strict=False)]
+    changes = [after - before for before, after in pairwise(speeds)]
     assert max(speeds) <= limit + 1e-6
     assert max(changes) <= model.acceleration_mps2 + 1e-6
-    assert min(changes) >= -2 * model.braking_mps2 - 1e-6
+    assert min(changes) >= -HARD_BRAKING * model.braking_mps2 - 1e-6
     assert max(now.flows.wheel_kw for now in snapshots) <= model.traction_max_kw + 1e-6
 
 
@@ -55,7 +56,7 @@ def test_odometer_is_the_integral_of_the_speed():
     """Trapezoids over half an hour, within the metre that the last steps to stops may differ."""
     snapshots = journey(CAR, ROUTES["rotterdam"][2], 1_800)
     speeds = [0.0, *(now.speed_mps for now in snapshots)]
-    integral_m = sum((before + after) / 2 for before, after in zip(speeds, speeds[1:], strict=False))
+    integral_m = sum((before + after) / 2 for before, after in pairwise(speeds))
     assert snapshots[-1].odometer_m - 12_000 == pytest.approx(integral_m, rel=1e-3)
 
 

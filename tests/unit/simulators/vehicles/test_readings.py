@@ -82,7 +82,7 @@ def test_published_power_is_voltage_times_current():
     for stream, reading in SAID:
         if stream == "battery_pack":
             volts, amperes, kw = (
-                float(str(reading[f"pack_{name}"])) for name in ("voltage_v", "current_a", "power_kw")
+                float(str(reading[key])) for key in ("pack_voltage_v", "pack_current_a", "pack_power_kw")
             )
             assert volts * amperes / 1000 == pytest.approx(kw, rel=1e-3, abs=0.002)
 

@@ -1,0 +1,97 @@
+"""The metrics of the gateway: one table of names, what they mean, and where their values come from."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+import msgspec
+from prometheus_client import CollectorRegistry
+
+from gateway.observe.metrics import Counted, EventCounter, Sampled, Samples, by_reason
+
+DROPPED_REASONS: Final = frozenset({"not_durable", "will_not_durable"})
+"""Events of the listener that are messages nobody acknowledged, because the journal could not take them."""
+ENDED_REASONS: Final = frozenset(
+    {
+        "connect_timeout",
+        "connections_max",
+        "disconnect",
+        "journal",
+        "keep_alive",
+        "linger",
+        "lost",
+        "partial_bytes",
+        "revoked",
+        "shutdown",
+        "slow_reader",
+        "taken_over",
+        "unauthenticated_max",
+    }
+)
+"""Events of the listener that are ends of connections where the peer broke no rule of MQTT."""
+_NO_REJECTION: Final = DROPPED_REASONS | ENDED_REASONS | {"will"}
+
+
+class Sources(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the values are read, in the thread of a scrape.
+
+    Attributes:
+        events: What the listener counts, by reason.
+        refusals: Refused logins by reason.
+        command_events: What became of commands.
+        received: Messages handed to the journal.
+        acknowledged: Messages that became durable.
+        unread_deleted: Entries that retention deleted before they were read.
+        connections: By (protocol, state).
+        logins_waiting: Logins being verified.
+        commands_waiting: Commands waiting for devices.
+        journal_bytes: Size on disk, by (journal,).
+        journal_oldest_age_s: Age of the oldest entry, empty for none.
+        in_flight_bytes: Taken and not durable yet.
+        durable: 1 while the journal acknowledges.
+    """
+
+    events: EventCounter
+    refusals: EventCounter
+    command_events: EventCounter
+    received: Callable[[], float]
+    acknowledged: Callable[[], float]
+    unread_deleted: Callable[[], float]
+    connections: Callable[[], Samples]
+    logins_waiting: Callable[[], float]
+    commands_waiting: Callable[[], float]
+    journal_bytes: Callable[[], Samples]
+    journal_oldest_age_s: Callable[[], Samples]
+    in_flight_bytes: Callable[[], float]
+    durable: Callable[[], float]
+
+
+def register_gateway(registry: CollectorRegistry, sources: Sources) -> None:
+    """Register every metric of the gateway that is read when scraped."""
+
+    def events(wanted: Callable[[str], bool]) -> Callable[[], Samples]:
+        return lambda: {(reason,): n for reason, n in sources.events.counts().items() if wanted(reason)}
+
+    def is_rejection(reason: str) -> bool:
+        # A refused login ends its connection too; it is counted where it was refused.
+        return reason not in _NO_REJECTION and not sources.refusals[reason]
+
+    def alone(read: Callable[[], float]) -> Callable[[], Samples]:
+        return lambda: {(): read()}
+
+    counted, sampled = partial(Counted, registry=registry), partial(Sampled, registry=registry)
+    counted("voltgate_received", "Messages handed to the journal.", [], alone(sources.received))
+    counted("voltgate_acknowledged", "Messages that became durable.", [], alone(sources.acknowledged))
+    counted("voltgate_rejected", "Packets and messages that broke a rule.", ["reason"], events(is_rejection))
+    counted("voltgate_dropped", "Messages not acknowledged.", ["reason"], events(DROPPED_REASONS.__contains__))
+    counted("voltgate_connections_ended", "Connections ended.", ["reason"], events(ENDED_REASONS.__contains__))
+    counted("voltgate_auth_failures", "Logins refused.", ["reason"], by_reason(sources.refusals.counts))
+    counted("voltgate_commands", "What became of commands.", ["outcome"], by_reason(sources.command_events.counts))
+    counted("voltgate_unread_deleted", "Entries deleted before they were read.", [], alone(sources.unread_deleted))
+    sampled("voltgate_connections", "Connections, kept sessions.", ["protocol", "state"], sources.connections)
+    sampled("voltgate_logins_waiting", "Logins being verified.", [], alone(sources.logins_waiting))
+    sampled("voltgate_commands_waiting", "Commands waiting for devices.", [], alone(sources.commands_waiting))
+    sampled("voltgate_journal_bytes", "Size on disk.", ["journal"], sources.journal_bytes)
+    sampled("voltgate_journal_oldest_age_seconds", "Age of the oldest message kept.", [], sources.journal_oldest_age_s)
+    sampled("voltgate_journal_in_flight_bytes", "Taken and not durable yet.", [], alone(sources.in_flight_bytes))
+    sampled("voltgate_journal_durable", "1 while messages are acknowledged.", [], alone(sources.durable))
