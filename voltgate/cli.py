@@ -151,7 +151,7 @@ PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_optio
 def _simulate(kind: str, context: typer.Context) -> None:
     from simulators.__main__ import main
 
-    raise SystemExit(main([kind, *context.args]))
+    raise SystemExit(main([kind, *context.args], prog="voltgate simulate"))
 
 
 @simulate.command("vehicles", context_settings=PASS_ON)

@@ -1,6 +1,6 @@
 """Journal entries to rows: the stages in order, and the state they share.
 
-    1 split by contract   2 ticks   3 decode   4 clocks   5 duplicates   6 windows   7 count
+    1 split by contract   2 ticks   3 decode   4 duplicates   5 clocks   6 windows   7 count
 
 A pure function: `run` takes a batch and a state and returns frames and a new state, so a batch that fails leaves no
 trace and the same journal gives the same rows however it is cut into batches. (Of windows the newest revision is the
@@ -331,8 +331,10 @@ def _run_stream(
 ) -> _Ran:
     stream = contract.stream
     decoded = decoder.decode(batch, select)
-    clamped = clamp_clocks(decoded.readings, skew_max_s=contract.time.skew_max_s)
-    readings, again, duplicates = drop_duplicates(clamped.readings, contract.key, state.duplicates)
+    # Before clocks: a clamped time is the time of receipt, which a resend does not share and two readings in one packet do.
+    fresh, again, duplicates = drop_duplicates(decoded.readings, contract.key, state.duplicates)
+    clamped = clamp_clocks(fresh, skew_max_s=contract.time.skew_max_s)
+    readings = clamped.readings
     tables = {stream: readings}
     counts = Ledger(
         records=decoded.records,

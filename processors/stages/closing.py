@@ -14,6 +14,9 @@ from processors.stages.runs import Runs
 from processors.stages.watermarks import ON_TIME, REVISED, UNMERGED, Patience
 from processors.stages.window_state import KEY, OPEN_SCHEMA, Folds, WindowState
 
+_SIZES: Final = {"_panes": pl.Int64()}
+_START: Final = pl.col("_pane") // pl.col("_panes") * pl.col("_panes")
+"""First pane of the window of `_panes` that holds `_pane`."""
 _EVENT: Final = ("_revision", "_offset", "_received")
 
 
@@ -50,7 +53,7 @@ def advance_round(state: WindowState, rows: pl.DataFrame, idle: pl.DataFrame) ->
     open_windows, idled = _go_idle(events.open_windows, idle)
     emitted = pl.concat([events.emitted, idled])
 
-    fresh, open_samples, closed_samples = _settle(state, merged, events.closed, idled, closed_pane, folds)
+    fresh, open_samples, closed_samples = _settle(state, merged, idled, closed_pane, folds)
     # Before anything is folded away: the readings that closed these windows may also be what puts them beyond revision.
     windows = _with_parts(plan, emitted, fresh, Runs((*state.panes.frames, fresh)))
     state = WindowState(
@@ -81,18 +84,15 @@ def _with_newest(devices: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
 
 def _find_events(state: WindowState, merged: pl.DataFrame, rows: pl.DataFrame, closed_pane: pl.Series) -> _Events:
     """Count what the merged readings do to the windows they belong to, and close those the watermark has passed."""
-    sizes = [size_s // state.plan.pane_s for size_s in state.plan.sizes_s]
+    sizes = pl.DataFrame({"_panes": [size_s // state.plan.pane_s for size_s in state.plan.sizes_s]}, schema=_SIZES)
     late = merged.filter(pl.col("late") == REVISED)
-    on_time = merged.filter(pl.col("late") == ON_TIME) if late.height else merged
-    windows = (
-        pl.concat([state.open_windows, *_touched(on_time, sizes), *_revised(late, sizes)], how="diagonal_relaxed")
-        if late.height
-        else pl.concat([state.open_windows, *_touched(on_time, sizes)])
-    )
+    touched = [_touched(merged.filter(pl.col("late") == ON_TIME) if late.height else merged, sizes)]
+    touched += [_revised(late, sizes)] if late.height else []
+    windows = pl.concat([state.open_windows, *touched], how="diagonal")
     sums = [pl.col("_events").sum(), pl.col("_dirty").any(), pl.col("_samples").sum()]
     if late.height:
         # A window has at most one row with a late offset, so max picks it.
-        sums += [pl.col("_late").sum().cast(pl.Int32()), pl.col("_late_offset").max(), pl.col("_late_received").max()]
+        sums += [pl.col("_late").sum(), pl.col("_late_offset").max(), pl.col("_late_received").max()]
     windows = windows.group_by(KEY).agg(sums)
     ended = windows["_start"] + windows["_panes"] <= closed_pane.gather(windows["_device"])
     closed = windows.filter(ended)
@@ -116,43 +116,38 @@ def _find_events(state: WindowState, merged: pl.DataFrame, rows: pl.DataFrame, c
     )
 
 
-def _touched(on_time: pl.DataFrame, sizes: list[int]) -> list[pl.DataFrame]:
-    """Return, per size, the windows that on-time readings make dirty, as rows of OPEN_SCHEMA."""
+def _touched(on_time: pl.DataFrame, sizes: pl.DataFrame) -> pl.DataFrame:
+    """Return the windows that on-time readings make dirty, as rows of OPEN_SCHEMA, one or more a window."""
     # Neighbours are mostly of one pane, so counting runs first leaves little to group.
     runs = on_time.select(pl.struct("_device", "_pane").rle().struct.unnest()).unnest("value")
     panes = runs.group_by("_device", "_pane").agg(_samples=pl.col("len").sum().cast(pl.Int64()))
-    return [
-        panes.select(
-            "_device",
-            pl.lit(size, pl.Int64()).alias("_panes"),
-            (pl.col("_pane") // size * size).alias("_start"),
+    return panes.join(sizes, how="cross").select(
+        "_device",
+        "_panes",
+        _start=_START,
+        _events=pl.lit(0, pl.Int32()),
+        _dirty=pl.lit(value=True),
+        _samples="_samples",
+    )
+
+
+def _revised(late: pl.DataFrame, sizes: pl.DataFrame) -> pl.DataFrame:
+    """Return what late readings do to their windows: an event where one was closed before them, else dirt."""
+    after_close = pl.col("_start") + pl.col("_panes") <= pl.col("_closed_before")
+    return (
+        late.join(sizes, how="cross", maintain_order="left")
+        .with_columns(_start=_START)
+        .with_columns(_after=after_close)
+        .group_by(KEY, maintain_order=True)
+        .agg(
             pl.lit(0, pl.Int32()).alias("_events"),
-            pl.lit(value=True).alias("_dirty"),
-            "_samples",
+            (~pl.col("_after")).any().alias("_dirty"),
+            pl.len().cast(pl.Int64()).alias("_samples"),
+            pl.col("_after").sum().cast(pl.Int32()).alias("_late"),
+            pl.col("_offset").filter("_after").last().alias("_late_offset"),
+            pl.col("_received").filter("_after").last().alias("_late_received"),
         )
-        for size in sizes
-    ]
-
-
-def _revised(late: pl.DataFrame, sizes: list[int]) -> list[pl.DataFrame]:
-    """Return, per size, what late readings do: an event where the window was closed before them, else dirt."""
-    found = []
-    for size in sizes:
-        start = pl.col("_pane") // size * size
-        after_close = start + size <= pl.col("_closed_before")
-        found.append(
-            late.with_columns(_panes=pl.lit(size, pl.Int64()), _start=start, _after=after_close)
-            .group_by(KEY, maintain_order=True)
-            .agg(
-                pl.lit(0, pl.Int32()).alias("_events"),
-                (~pl.col("_after")).any().alias("_dirty"),
-                pl.len().cast(pl.Int64()).alias("_samples"),
-                pl.col("_after").sum().alias("_late"),
-                pl.col("_offset").filter("_after").last().alias("_late_offset"),
-                pl.col("_received").filter("_after").last().alias("_late_received"),
-            )
-        )
-    return found
+    )
 
 
 def _with_logged_events(log: Runs, closed: pl.DataFrame) -> pl.DataFrame:
@@ -199,7 +194,6 @@ def _go_idle(open_windows: pl.DataFrame, idle: pl.DataFrame) -> tuple[pl.DataFra
 def _settle(
     state: WindowState,
     merged: pl.DataFrame,
-    closed: pl.DataFrame,
     idled: pl.DataFrame,
     closed_pane: pl.Series,
     folds: Folds,
@@ -209,18 +203,25 @@ def _settle(
     Returns: The computed pane rows, the open and the closed samples.
     """
     samples = merged.select("_device", "_pane", "_at", "_offset", *fields_of(state.plan))
-    if closed.filter(pl.col("_panes") == 1).is_empty() and idled.is_empty():
+    ended = samples["_pane"] < closed_pane.gather(samples["_device"])
+    panes = state.open_windows.filter(pl.col("_panes") == 1)
+    if (panes["_start"] < closed_pane.gather(panes["_device"])).any() or idled.height:
+        pool = pl.concat([*state.open_samples.frames, samples])
+        ended = pool["_pane"] < closed_pane.gather(pool["_device"])
+        moved, left = pool.filter(ended), pool.filter(~ended)
+        open_samples = Runs().with_rows(left, folds.nothing)
+    elif ended.any():
+        moved, left = samples.filter(ended), samples.filter(~ended)
+        open_samples = state.open_samples.with_rows(left, folds.nothing)
+    else:
         return _no_panes(state, samples), state.open_samples.with_rows(samples, folds.nothing), state.closed_samples
-    pool = pl.concat([*state.open_samples.frames, samples])
-    ended = pool["_pane"] < closed_pane.gather(pool["_device"])
-    moved, left = pool.filter(ended), pool.filter(~ended)
     late_panes = merged.filter(pl.col("late") == REVISED).select("_device", "_pane").unique()
     work = [*state.closed_samples.matching(late_panes, "_pane"), moved]
     idle_panes = idled.filter(pl.col("_panes") == 1).select("_device", _pane="_start")
     if idle_panes.height:
         work.append(left.join(idle_panes, on=["_device", "_pane"], how="semi", maintain_order="left"))
     fresh = aggregate_panes(state.plan, pl.concat(work))
-    return fresh, Runs().with_rows(left, folds.nothing), state.closed_samples.with_rows(moved, folds.samples)
+    return fresh, open_samples, state.closed_samples.with_rows(moved, folds.samples)
 
 
 def _no_panes(state: WindowState, samples: pl.DataFrame) -> pl.DataFrame:
@@ -231,10 +232,12 @@ def _no_panes(state: WindowState, samples: pl.DataFrame) -> pl.DataFrame:
 def _with_parts(plan: WindowPlan, emitted: pl.DataFrame, fresh: pl.DataFrame, panes: Runs) -> pl.DataFrame:
     """Return the emitted windows with their parts: panes as just computed, larger ones merged from all their panes."""
     found = [fresh.with_columns(_panes=pl.lit(1, pl.Int64())).rename({"_pane": "_start"})]
-    for size in sorted(set(emitted["_panes"].unique()) - {1}):
-        asked = emitted.filter(pl.col("_panes") == size).select("_device", "_start")
-        inside = asked.select("_device", _pane=pl.int_ranges("_start", pl.col("_start") + size)).explode("_pane")
-        rows = pl.concat(panes.matching(inside, "_pane")).with_columns(_start=pl.col("_pane") // size * size)
+    larger = emitted.filter(pl.col("_panes") > 1).select(KEY)
+    if larger.height:
+        inside = larger.with_columns(_pane=pl.int_ranges("_start", pl.col("_start") + pl.col("_panes"))).explode(
+            "_pane"
+        )
+        rows = pl.concat(panes.matching(inside.select("_device", "_pane").unique(), "_pane"))
         newest = rows.unique(["_device", "_pane"], keep="last", maintain_order=True)
-        found.append(merge_panes(plan, newest).with_columns(_panes=pl.lit(size, pl.Int64())))
+        found.append(merge_panes(plan, inside.join(newest, on=["_device", "_pane"])))
     return emitted.join(pl.concat(found, how="diagonal"), on=KEY, how="inner", validate="1:1")

@@ -111,7 +111,8 @@ class FaultReader:
             return self._code(path, "required"), path, "a value", "nothing"
         expected = _EXPECTED.fullmatch(text)
         if not expected:
-            return "type", "$", "a value in range", text
+            what, _, place = text.partition(" - at ")
+            return "type", place.strip("`") or "$", "a value in range", what
         place = (expected["at"] or "`$`").strip("`")
         path = "$" if _KEY_PLACE.search(place) or "`" in place else place
         want, got = expected["want"].replace("`", ""), (expected["got"] or "another value").replace("`", "")

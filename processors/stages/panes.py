@@ -143,14 +143,15 @@ def merge_panes(plan: WindowPlan, panes: pl.DataFrame) -> pl.DataFrame:
 
     Args:
         plan: Windows of the stream.
-        panes: Pane rows with `_start`, the number of the window's first pane; all panes of each window, one row a pane.
+        panes: Pane rows with `_panes` and `_start`, length and first pane of the window they go into; all panes of each
+            window, one row a pane.
 
-    Returns: `_device`, `_start`, `n` and the parts, one row per window.
+    Returns: `_device`, `_panes`, `_start`, `n` and the parts, one row per window.
     """
     # Sorted, so that floating point sums do not depend on the order in which panes were computed.
     return (
-        panes.sort("_device", "_pane")
-        .group_by("_device", "_start", maintain_order=True)
+        panes.sort("_device", "_panes", "_pane")
+        .group_by("_device", "_panes", "_start", maintain_order=True)
         .agg(pl.col("n").sum(), *[_merge(column) for column in _part_columns(plan)])
     )
 

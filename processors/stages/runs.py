@@ -41,14 +41,18 @@ class Runs(msgspec.Struct, frozen=True, eq=False):
         """Yield, oldest first and in order, the rows of each run whose key is among `keys`.
 
         Args:
-            keys: Key columns, unique rows.
-            ordered_by: The integer key column by which old rows differ from new ones, so that most runs are left out by
-                its range alone.
+            keys: Key columns, `_device` (UInt32 code) one of them; unique rows.
+            ordered_by: The integer key column by which old rows differ from new ones.
         """
+        if keys.is_empty():
+            return
         low, high = keys[ordered_by].min(), keys[ordered_by].max()
         for frame in self.frames:
-            # Only keys are compared and copied; the other columns are read for the rows that are found.
-            near = frame.select(keys.columns).with_row_index("_place").filter(pl.col(ordered_by).is_between(low, high))
+            # A range and a table of devices leave few rows for the join, and of those only the keys are copied.
+            asked = pl.zeros(_highest(frame["_device"], keys["_device"]) + 1, pl.Boolean(), eager=True)
+            asked = asked.scatter(keys["_device"], values=True).gather(frame["_device"])
+            near = frame.select(keys.columns).with_row_index("_place")
+            near = near.filter(asked & frame[ordered_by].is_between(low, high))
             if near.height:
                 places = near.join(keys, on=keys.columns, how="semi", maintain_order="left")["_place"]
                 yield frame.select(pl.all().gather(places))
@@ -56,6 +60,10 @@ class Runs(msgspec.Struct, frozen=True, eq=False):
     def to_frame(self, fold: Fold) -> pl.DataFrame | None:
         """Return all live rows in order of arrival, or None for an empty pile that does not know its columns yet."""
         return fold(pl.concat(self.frames)) if self.frames else None
+
+
+def _highest(*columns: pl.Series) -> int:
+    return max(code for code in (column.max() for column in columns) if isinstance(code, int))
 
 
 def to_runs(frame: pl.DataFrame | None) -> Runs:

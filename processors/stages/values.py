@@ -133,18 +133,32 @@ def _column(field: Field, arrived: list[Any]) -> tuple[pl.Series, pl.Series | No
     if missing and not missing.isdisjoint(arrived):
         arrived = [None if value in missing else value for value in arrived]
     column = pl.Series(field.name, arrived, dtype=field.dtype, strict=True)
-    if field.scale != 1.0:
-        column = column * field.scale
-    if field.offset:
-        column = column + field.offset
-    if field.sign < 0:
-        column = 0.0 - column  # not -column, which makes -0.0 of an idle battery's current
+    if field.type is FieldType.FLOAT:
+        column = _scaled(column, field)
     low, high = _bounds(field)
     if low is None or high is None:
         return column, None
     # NaN is greater than any number here, so it is above; infinity is above or below.
     fault = (column < low) | (column > high)
     return column, fault.fill_null(value=False) if fault.any() else None
+
+
+def _scaled(column: pl.Series, field: Field) -> pl.Series:
+    """Return `sign * (column * scale + offset)`, with the error of one rounding where the scale is 1/n.
+
+    Operands are whole series, because Polars divides by a number by multiplying with its inverse (523 / 10 would be
+    52.300000000000004 and not 52.3), and subtracts from 0 by changing the sign (an idle battery's current would be -0).
+    """
+    n = round(1 / field.scale)
+    if field.scale != 1.0:
+        column = column / _constant(n, len(column)) if n and field.scale == 1 / n else column * field.scale
+    if field.offset:
+        column = column + field.offset
+    return _constant(0, len(column)) - column if field.sign < 0 else column
+
+
+def _constant(value: float, rows: int) -> pl.Series:
+    return pl.Series([value], dtype=pl.Float64).new_from_index(0, rows)
 
 
 def _enum_column(

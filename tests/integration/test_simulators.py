@@ -4,6 +4,7 @@ import asyncio
 import json
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Coroutine, Iterator
 from pathlib import Path
@@ -11,12 +12,14 @@ from typing import Any, TypeVar
 
 import aiomqtt
 import msgpack
+import msgspec
 import pytest
 
 from gateway.core.ids import Offset
 from gateway.core.limits import BATCH_BYTES_MAX, BATCH_ROWS_MAX
 from gateway.core.records import TICK_SOURCE
 from gateway.journal.reader import SegmentReader
+from gateway.registry.devices import Registry
 from simulators.acknowledged import payload_digest, read_acknowledged
 from simulators.faults import FaultRates
 from simulators.load import LoadConfig, load_device_ids, run_load
@@ -295,6 +298,31 @@ def test_gateway_has_every_message_the_fleet_was_told_is_received(tmp_path: Path
         if entry.envelope.route.source != TICK_SOURCE
     )
     assert journal == Counter((sent.device_id, sent.channel, sent.digest) for sent, _ in read_truth(truth))
+
+
+def test_registered_devices_connect_with_their_own_credentials(tmp_path: Path):
+    """A gateway that knows only these lets both kinds of client in, and acknowledges them."""
+    data = tmp_path / "data"
+    data.mkdir()
+    target = Target()
+    load = LoadConfig(target=target, connections=3, window=2, rate_per_s=100.0, seconds=0.5)
+    fleet = VehiclesConfig(target=target, buses=1, cars=1, seconds=1.2)
+    registry = Registry(data / "registry.sqlite")
+    credentials = {}
+    for device_id in (*load_device_ids(load), *vehicle_ids(fleet)):
+        added = registry.add(tenant="default", device_id=device_id, now_ns=time.time_ns())
+        credentials[device_id] = (added.username, added.password)
+    registry.close()
+    with running_gateway(data) as gateway:
+        known = Target(port=gateway.mqtt_port, credentials=credentials)
+        loaded = asyncio.run(run_load(msgspec.structs.replace(load, target=known), stop=asyncio.Event()))
+        driven = asyncio.run(run_vehicles(msgspec.structs.replace(fleet, target=known), stop=asyncio.Event()))
+        stranger = LoadConfig(target=known, connections=1, device_prefix="stranger")
+        with pytest.raises(SimulationError, match=r"'stranger-00000'.*give its credentials"):
+            asyncio.run(run_load(stranger, stop=asyncio.Event()))
+        gateway.stop()
+    assert loaded.acknowledged == loaded.sent > 10
+    assert driven.acknowledged == driven.sent > 4
 
 
 def test_refused_device_ends_the_run_with_a_clear_word(tmp_path: Path):

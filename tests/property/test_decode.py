@@ -157,7 +157,7 @@ def test_every_entry_gives_a_reading_or_a_rejection(sent: list[tuple[bytes, int]
 def _naive(row: dict[str, Any]) -> dict[str, Any]:
     """Return what a good record should become, one value at a time."""
     current = row.get("battery", {}).get("current")
-    amperes = None if current in (None, 65535) else 0.0 - (current * 0.1 - 1000)
+    amperes = None if current in (None, 65535) else -(current / 10 - 1000)
     return {
         "soc_pct": float(row["soc"]) if 0 <= row["soc"] <= 100 else None,
         "count": row["count"] if 0 <= row.get("count", -1) <= 1000 else None,

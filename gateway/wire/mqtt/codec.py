@@ -9,6 +9,7 @@ from gateway.core.limits import CLIENT_ID_BYTES_MAX, TOPIC_BYTES_MAX, WILL_BYTES
 from gateway.wire.mqtt.packets import (
     LEVEL_5,
     LEVEL_311,
+    PACKET_TYPES,
     Ack,
     Connack,
     Connect,
@@ -44,10 +45,9 @@ def decode(first: int, body: bytes, *, level: int) -> Packet:
         LimitExceeded: A field is larger than the limits allow.
     """
     flags = first & 0x0F
-    kind = first >> 4
-    if kind == 0:
+    packet_type = PACKET_TYPES[first >> 4]
+    if packet_type is None:
         raise malformed("packet type 0 is reserved", "packet_type")
-    packet_type = PacketType(kind)
     if packet_type is PacketType.PUBLISH:
         return _decode_publish(flags, body, level)
     # Reserved flag bits are fixed per type [MQTT-2.1.3-1] [3.1.1: MQTT-2.2.2-2].

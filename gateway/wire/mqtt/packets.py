@@ -34,6 +34,10 @@ class PacketType(IntEnum):
     AUTH = 15
 
 
+PACKET_TYPES: Final[tuple[PacketType | None, ...]] = (None, *PacketType)
+"""Packet type by number; 0 is reserved."""
+
+
 class Reason(IntEnum):
     """Reason codes of MQTT 5 (section 2.4) that we send or look at."""
 

@@ -5,7 +5,7 @@ to know sockets, clocks, credentials and the journal: the edge asks those and te
 `settle`).
 """
 
-from enum import Enum, auto
+from enum import IntEnum
 from typing import Final, cast
 
 from gateway.core.errors import IdentityRefused, LimitExceeded, PeerError, ProtocolViolation
@@ -30,6 +30,7 @@ from gateway.wire.mqtt.packets import (
     CONNECT_CODES_311,
     LEVEL_5,
     NOT_AUTHORIZED_311,
+    PACKET_TYPES,
     Ack,
     Connack,
     Connect,
@@ -54,13 +55,16 @@ RECEIVE_MAX_DEFAULT: Final = 65_535
 """What a client may have in flight towards it when it does not say (section 3.1.2.11.3)."""
 
 
-class State(Enum):
-    """How far a connection has come."""
+_PACKET_BYTES_MAX: Final = {PacketType.PUBLISH: PACKET_BYTES_MAX, PacketType.CONNECT: CONNECT_BYTES_MAX}
 
-    AWAITING_CONNECT = auto()
-    AUTHENTICATING = auto()
-    CONNECTED = auto()
-    CLOSED = auto()
+
+class State(IntEnum):
+    """How far a connection has come. Integers, because a plain Enum is hashed by a Python function."""
+
+    AWAITING_CONNECT = 0
+    AUTHENTICATING = 1
+    CONNECTED = 2
+    CLOSED = 3
 
 
 _NO_TOPICS: Final = DeviceTopics(TopicTable(()), tenant=TenantId(""), device_id=DeviceId(""))
@@ -177,13 +181,13 @@ class ServerConnection:
     def _take_packet(self, data: bytes, pos: int, run: Publishes, events: list[Event]) -> int:
         """Take one packet of any kind and return its end, or `pos` after putting aside what is not whole."""
         first = data[pos]
-        self._check_type(first)
+        packet_type = self._packet_type(first)
         header = read_fixed_header(data, pos, level=self.level)
         if header is None:
             self._hold(data[pos:], len(data) - pos + 1)
             return pos
         body, stop = header
-        self._check_size(first, stop - pos)
+        _check_size(packet_type, stop - pos)
         if stop > len(data):
             self._hold(data[pos:], stop - pos)
             return pos
@@ -192,7 +196,7 @@ class ServerConnection:
             self._take_publish(packet, run)
         else:
             self._take_control(packet, events)
-        self.state = TRANSITIONS[self.state][PacketType(first >> 4)]
+        self.state = TRANSITIONS[self.state][packet_type]
         return stop
 
     def _hold(self, rest: bytes, need_bytes: int) -> None:
@@ -205,27 +209,16 @@ class ServerConnection:
         self._partial = None
         self.held_bytes = 0
 
-    def _check_type(self, first: int) -> None:
-        kind = first >> 4
-        if kind == 0:
+    def _packet_type(self, first: int) -> PacketType:
+        """Return the type of a packet that may come now."""
+        packet_type = PACKET_TYPES[first >> 4]
+        if packet_type is None:
             raise malformed("packet type 0 is reserved", "packet_type")
-        packet_type = PacketType(kind)
         if packet_type not in TRANSITIONS[self.state]:
             reason = "not_connect" if self.state is State.AWAITING_CONNECT else "unexpected_packet"
             detail = f"{packet_type.name} while {self.state.name.lower()} [MQTT-3.1.0-1] [MQTT-3.1.0-2] [MQTT-4.13.1-1]"
             raise ProtocolViolation(reason, detail, Reason.PROTOCOL_ERROR)
-
-    def _check_size(self, first: int, packet_bytes: int) -> None:
-        """Refuse a packet by its header alone, before a byte more of it is kept [MQTT-3.1.2-24]."""
-        kind = first >> 4
-        limit_bytes = CONTROL_BYTES_MAX
-        if kind == PacketType.PUBLISH:
-            limit_bytes = PACKET_BYTES_MAX
-        elif kind == PacketType.CONNECT:
-            limit_bytes = CONNECT_BYTES_MAX
-        if packet_bytes > limit_bytes:
-            detail = f"{PacketType(kind).name} of {packet_bytes} bytes, limit is {limit_bytes}; split it at the device"
-            raise LimitExceeded("packet_too_large", detail, Reason.PACKET_TOO_LARGE)
+        return packet_type
 
     # ---- publishes ---------------------------------------------------------------------------------------------------
 
@@ -314,7 +307,7 @@ class ServerConnection:
             case Disconnect():
                 events.append(self._take_disconnect(packet))
             case _:
-                raise AssertionError(packet)  # `_check_type` let nothing else through
+                raise AssertionError(packet)  # `_packet_type` let nothing else through
 
     def _check_connect(self, connect: Connect) -> None:
         if Property.AUTHENTICATION_METHOD in connect.properties:
@@ -448,3 +441,11 @@ class ServerConnection:
                 code = CONNECT_CODES_311.get(code, NOT_AUTHORIZED_311)
                 self._send(Connack(session_present=False, code=code, properties={}))
         return Closed(error.reason, with_will=True)
+
+
+def _check_size(packet_type: PacketType, packet_bytes: int) -> None:
+    """Refuse a packet by its header alone, before a byte more of it is kept [MQTT-3.1.2-24]."""
+    limit_bytes = _PACKET_BYTES_MAX.get(packet_type, CONTROL_BYTES_MAX)
+    if packet_bytes > limit_bytes:
+        detail = f"{packet_type.name} of {packet_bytes} bytes, limit is {limit_bytes}; split it at the device"
+        raise LimitExceeded("packet_too_large", detail, Reason.PACKET_TOO_LARGE)
