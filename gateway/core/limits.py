@@ -46,7 +46,7 @@ SHUTDOWN_DRAIN_S: Final = 3.0
 """At shutdown, how long acknowledgements may wait for the disk; the whole of a stop has 10 s."""
 SOCKET_SEND_BYTES: Final = 64 * KIB
 SOCKET_RECEIVE_BYTES: Final = 256 * KIB
-"""Kernel buffers per device socket. Left to itself the kernel grows each to some MiB, outside of all other bounds here."""
+"""Kernel buffers per device socket. Left alone the kernel grows each to some MiB, outside of all other bounds here."""
 COMMANDS_QUEUED_MAX: Final = 100
 """Commands waiting for one offline device; the oldest is expired and counted past this."""
 COMMAND_EXPIRY_S: Final = 3600.0
@@ -75,6 +75,8 @@ SEGMENT_BYTES_MAX: Final = 128 * MIB
 BATCH_ROWS_MAX: Final = 131_072
 BATCH_BYTES_MAX: Final = 64 * MIB
 RECORDS_PER_PAYLOAD_MAX: Final = 100_000
+BATCH_RECORDS_MAX: Final = 1_000_000
+"""Records decoded at once, about 0.5 GiB: compressed arrays can hold far more in a batch of `BATCH_BYTES_MAX`."""
 UNPACKED_BYTES_MAX: Final = 16 * MIB
 """A gzip or zstd payload that unpacks past this is a reject: 256 KiB can hold 256 MiB of zeros."""
 REJECT_PAYLOAD_BYTES_MAX: Final = PAYLOAD_BYTES_MAX

@@ -65,7 +65,7 @@ class GatewaySettings(Section):
 class JournalSettings(Section):
     """The journal of received messages and the one of commands."""
 
-    segment_bytes_max: Annotated[int, Field(ge=FRAME_BYTES_MAX, le=4 * GIB)] = SEGMENT_BYTES_MAX
+    segment_bytes_max: Annotated[int, Field(ge=MIB, le=4 * GIB)] = SEGMENT_BYTES_MAX
     commit_window_s: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = COMMIT_WINDOW_S
     retention_age_s: Interval = 7 * DAY_S
     retention_bytes: Annotated[int, Field(ge=FRAME_BYTES_MAX, description="kept at most of what is processed")] = (

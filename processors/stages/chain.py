@@ -331,7 +331,7 @@ def _run_stream(
 ) -> _Ran:
     stream = contract.stream
     decoded = decoder.decode(batch, select)
-    # Before clocks: a clamped time is the time of receipt. A resend has another one, two readings in one packet the same.
+    # Before clocks: a clamped time is the time of receipt: a resend has another, two readings in one packet the same.
     fresh, again, duplicates = drop_duplicates(decoded.readings, contract.key, state.duplicates)
     clamped = clamp_clocks(fresh, skew_max_s=contract.time.skew_max_s)
     readings = clamped.readings

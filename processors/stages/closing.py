@@ -17,7 +17,14 @@ from processors.stages.window_state import KEY, OPEN_SCHEMA, Folds, WindowState
 _SIZES: Final = {"_panes": pl.Int64()}
 _START: Final = pl.col("_pane") // pl.col("_panes") * pl.col("_panes")
 """First pane of the window of `_panes` that holds `_pane`."""
-_EVENT: Final = ("_revision", "_offset", "_received")
+_NO_EVENTS: Final = pl.DataFrame(
+    schema={
+        **{name: OPEN_SCHEMA[name] for name in KEY},
+        "_revision": pl.Int32(),
+        "_offset": pl.Int64(),
+        "_received": pl.Int64(),
+    }
+)
 
 
 class _Events(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -66,6 +73,12 @@ def advance_round(state: WindowState, rows: pl.DataFrame, idle: pl.DataFrame) ->
         panes=state.panes.with_rows(fresh, folds.panes),
     )
     return state, windows
+
+
+def no_windows(state: WindowState, rows: pl.DataFrame) -> pl.DataFrame:
+    """Return what `advance_round` does when nothing ends, with its columns."""
+    samples = rows.select("_device", "_pane", "_at", "_offset", *fields_of(state.plan))
+    return _with_parts(state.plan, _NO_EVENTS, _no_panes(state, samples), Runs())
 
 
 def _with_newest(devices: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
@@ -178,10 +191,7 @@ def _with_closing_entry(windows: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFra
 def _go_idle(open_windows: pl.DataFrame, idle: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Return the open windows after the idle events, and the events."""
     if idle.is_empty():
-        schema = {name: OPEN_SCHEMA[name] for name in KEY}
-        return open_windows, pl.DataFrame(
-            schema=schema | dict(zip(_EVENT, (pl.Int32(), pl.Int64(), pl.Int64()), strict=True))
-        )
+        return open_windows, _NO_EVENTS
     asked = open_windows.join(idle, on="_device", how="left", maintain_order="left")
     said = asked["_offset"].is_not_null() & asked["_dirty"]
     events = asked.filter(said).select(*KEY, pl.col("_events").alias("_revision"), "_offset", "_received")
@@ -208,7 +218,8 @@ def _settle(
     if (panes["_start"] < closed_pane.gather(panes["_device"])).any() or idled.height:
         pool = pl.concat([*state.open_samples.frames, samples])
         ended = pool["_pane"] < closed_pane.gather(pool["_device"])
-        moved, left = pool.filter(ended), pool.filter(~ended)
+        # Made whole, or each batch would leave one more chunk in what stays.
+        moved, left = pool.filter(ended), pool.filter(~ended).rechunk()
         open_samples = Runs().with_rows(left, folds.nothing)
     elif ended.any():
         moved, left = samples.filter(ended), samples.filter(~ended)
@@ -240,4 +251,6 @@ def _with_parts(plan: WindowPlan, emitted: pl.DataFrame, fresh: pl.DataFrame, pa
         rows = pl.concat(panes.matching(inside.select("_device", "_pane").unique(), "_pane"))
         newest = rows.unique(["_device", "_pane"], keep="last", maintain_order=True)
         found.append(merge_panes(plan, inside.join(newest, on=["_device", "_pane"])))
-    return emitted.join(pl.concat(found, how="diagonal"), on=KEY, how="inner", validate="1:1")
+    windows = emitted.join(pl.concat(found, how="diagonal"), on=KEY, how="inner")
+    assert windows.height == emitted.height, f"{emitted.height} windows ended, {windows.height} have panes"
+    return windows

@@ -15,10 +15,10 @@ from typing import Any
 import msgspec
 import polars as pl
 
-from gateway.core.limits import REJECT_PAYLOAD_BYTES_MAX
+from gateway.core.limits import BATCH_RECORDS_MAX, REJECT_PAYLOAD_BYTES_MAX
 from gateway.core.records import EntryBatch
 from gateway.core.text import peer_text
-from processors.contracts.model import BASE_COLUMNS, MEASURED_AT, Contract, FieldPath
+from processors.contracts.model import MEASURED_AT, Contract, FieldPath
 from processors.contracts.record_type import to_columns
 from processors.stages.faults import STAGE, Fault, Rejection, shown_path
 from processors.stages.records import RecordReader, Records
@@ -44,11 +44,10 @@ class Decoded(msgspec.Struct, frozen=True, kw_only=True):
 class StreamDecoder:
     """Decodes the entries of one stream; holds nothing but what it derived from the contract."""
 
-    def __init__(self, contract: Contract) -> None:
-        """Derive decoders and expressions from the contract, a few milliseconds."""
+    def __init__(self, contract: Contract, *, records_max: int = BATCH_RECORDS_MAX) -> None:
+        """Derive the decoders from the contract, a few milliseconds; `records_max` holds for several entries."""
         self._contract = contract
-        self._reader = RecordReader(contract)
-        self._columns = [*BASE_COLUMNS, *(field.name for field in contract.fields)]
+        self._reader = RecordReader(contract, records_max=records_max)
         self._time_path = shown_path(contract.time.paths[0])
         self._time_expected = f"{contract.time.format} between 1970-01-01 and 2106-02-07"
 
@@ -58,6 +57,9 @@ class StreamDecoder:
         Args:
             batch: Journal entries.
             select: Places in the batch of the entries of this stream, ascending; None for all.
+
+        Raises:
+            BatchTooLarge: The entries hold too many records for one call; fewer entries give the same rows in parts.
         """
         payloads = batch.payloads if select is None else [batch.payloads[i] for i in select]
         # 1
@@ -68,7 +70,8 @@ class StreamDecoder:
         refined = refine(self._contract.fields, columns)
         arrived = time_texts(self._contract.time, columns)
         measured_at = to_times(self._contract.time, arrived)
-        readings = pl.DataFrame([*_senders(batch, select, records), measured_at, *refined.columns])
+        tenant, device_id, *receipt = _senders(batch, select, records)
+        readings = pl.DataFrame([tenant, device_id, measured_at, *receipt, *refined.columns])
         flagged = refined.flagged
         if self._contract.time.absent_is_received and arrived.null_count():
             absent = arrived.is_null()
@@ -93,7 +96,7 @@ class StreamDecoder:
         rejections = [self._rejection(batch, select, fault) for fault in faults]
         rejections.sort(key=lambda rejection: (rejection.offset, rejection.record))
         return Decoded(
-            readings=readings[self._columns],
+            readings=readings,
             rejections=rejections,
             records=len(records.entries) + len(records.faults),
             flagged=flagged,
@@ -162,7 +165,7 @@ def decode(contract: Contract, batch: EntryBatch, select: Sequence[int] | None =
 
 
 def _senders(batch: EntryBatch, select: Sequence[int] | None, records: Records) -> list[pl.Series]:
-    """Return the columns that say who sent each record and when it came."""
+    """Return tenant, device_id, received_at, offset and record: who sent each record, when it came, and where it is."""
     at = pl.int_range(len(batch), dtype=pl.Int64, eager=True)
     route = pl.Series(batch.route_index, dtype=pl.UInt32)
     received_at = pl.Series("received_at", batch.received_at_ns, dtype=pl.Int64).cast(pl.Datetime("ns", "UTC"))

@@ -159,8 +159,9 @@ def _bits(values: pl.Series) -> pl.Expr:
     """Return the values as UInt64, equal for equal values; null for null."""
     dtype = values.dtype
     if dtype.is_float():
-        # -0.0 + 0.0 is 0.0: the two zeros are one value with two patterns of bits.
-        return pl.lit((values.cast(pl.Float64()) + 0.0).reinterpret(dtype=pl.UInt64()))
+        # The two zeros are one value with two patterns of bits; adding 0.0 does not mend that, Polars skips it.
+        plain = values.cast(pl.Float64())
+        return pl.lit(plain.zip_with(plain.ne_missing(0.0), pl.Series([0.0])).reinterpret(dtype=pl.UInt64()))
     if dtype.is_integer() or dtype.is_temporal() or dtype == pl.Boolean():
         return pl.lit(values.to_physical().cast(pl.Int64()).reinterpret(dtype=pl.UInt64()))
     if dtype.is_nested() or dtype == pl.Binary():

@@ -76,11 +76,19 @@ class Records:
         self.faults.append(fault)
 
 
+class BatchTooLarge(Exception):  # noqa: N818  # a limit of ours, which a smaller batch keeps
+    """Several payloads together hold more records than may be in memory at once; decode fewer of them."""
+
+    def __init__(self, payloads: int, records_max: int) -> None:
+        super().__init__(f"{payloads} payloads hold more than {records_max} records; decode fewer at once")
+
+
 class RecordReader:
     """Decodes the payloads of one stream."""
 
-    def __init__(self, contract: Contract) -> None:
-        """Build the decoders of a contract, about a millisecond."""
+    def __init__(self, contract: Contract, *, records_max: int) -> None:
+        """Build the decoders of a contract, about a millisecond; `records_max` holds for several payloads."""
+        self._records_max = records_max
         self.group = record_group(contract)
         self._encodings = contract.encodings
         self._faults = FaultReader(contract)
@@ -88,7 +96,11 @@ class RecordReader:
         self._msgpack = _Decoders(MSGPACK, self.group)
 
     def read(self, payloads: list[bytes]) -> Records:
-        """Return the records in the payloads. Never raises for what the payloads hold."""
+        """Return the records in the payloads.
+
+        Raises:
+            BatchTooLarge: They are too many, and several payloads hold them. Nothing else, whatever the bytes are.
+        """
         records = Records(self._faults)
         left: Sequence[int] = range(len(payloads))
         # A device does not change its syntax, so try first what the first payload is in; then the other one; what is
@@ -99,6 +111,8 @@ class RecordReader:
                 left = records.add_objects(decoders, payloads, left)
         for entry in left:
             self._read_alone(payloads[entry], entry, records)
+            if len(records.entries) + len(records.faults) > self._records_max and len(payloads) > 1:
+                raise BatchTooLarge(len(payloads), self._records_max)
         return records
 
     def record_bytes(self, payload: bytes) -> list[bytes]:

@@ -91,7 +91,7 @@ class Refined(msgspec.Struct, frozen=True):
     """Fields as promised.
 
     Attributes:
-        columns: One per field, in the contract's order, and `flags` last.
+        columns: `flags`, then one per field in the contract's order.
         lacking: Field name -> rows (Boolean) in which a required field is missing after all.
         flagged: Code -> rows that carry it.
     """
@@ -121,8 +121,8 @@ def refine(fields: tuple[Field, ...], arrived: dict[FieldPath, list[Any]]) -> Re
             faults[f"{'enum' if field.type is FieldType.ENUM else 'range'}:{field.name}"] = fault
         columns.append(column)
     rows = len(columns[0])
-    columns.append(_flags(dict(sorted(faults.items())), rows))
-    return Refined(columns, lacking, {code: int(fault.sum()) for code, fault in faults.items()})
+    flags = _flags(dict(sorted(faults.items())), rows)
+    return Refined([flags, *columns], lacking, {code: int(fault.sum()) for code, fault in faults.items()})
 
 
 def _column(field: Field, arrived: list[Any]) -> tuple[pl.Series, pl.Series | None]:
@@ -154,7 +154,7 @@ def _scaled(column: pl.Series, field: Field) -> pl.Series:
         column = column / _constant(n, len(column)) if n and field.scale == 1 / n else column * field.scale
     if field.offset:
         column = column + field.offset
-    return _constant(0, len(column)) - column if field.sign < 0 else column
+    return (_constant(0, len(column)) - column).rename(field.name) if field.sign < 0 else column
 
 
 def _constant(value: float, rows: int) -> pl.Series:

@@ -97,9 +97,13 @@ class Silences(msgspec.Struct, frozen=True, eq=False):
     idle: pl.DataFrame
 
     def rounds(self, rows: pl.DataFrame) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
-        """Yield every device's k-th segment with the silences that end it: devices do not know of each other."""
+        """Yield every device's k-th segment with the silences that end it: devices do not know of each other.
+
+        No rows and no silence give nothing.
+        """
         if self.idle.is_empty():
-            yield rows, self.idle
+            if rows.height:
+                yield rows, self.idle
             return
         numbers = self.segments.unique().to_list() + self.idle["_segment"].unique().to_list()
         for number in range(max(numbers) + 1):

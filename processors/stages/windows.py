@@ -24,7 +24,7 @@ import polars as pl
 
 from gateway.core.limits import PANE_SAMPLES_MAX
 from processors.contracts.windows import WindowPlan
-from processors.stages.closing import advance_round
+from processors.stages.closing import advance_round, no_windows
 from processors.stages.panes import US_PER_S, fields_of, finish
 from processors.stages.roster import NAMES, with_devices
 from processors.stages.watermarks import ON_TIME, REVISED, UNMERGED, Patience, find_silences, with_watermarks
@@ -66,6 +66,7 @@ def advance(plan: WindowPlan, state: WindowState, readings: pl.DataFrame, ticks:
 
     Returns: The windows, the readings marked, and the new state; `state` itself is unchanged.
     """
+    assert readings["offset"].is_sorted(), "readings are not in journal order"
     patience = Patience.of(plan)
     devices, codes = with_devices(state.devices, readings)
     state = msgspec.structs.replace(state, devices=devices)
@@ -81,6 +82,8 @@ def advance(plan: WindowPlan, state: WindowState, readings: pl.DataFrame, ticks:
     for segment, idle in silences.rounds(rows):
         state, windows = advance_round(state, segment, idle)
         emitted.append(windows)
+    if not emitted:
+        emitted.append(no_windows(state, rows))
     return Advanced(
         state=state,
         windows=_to_windows(plan, state.devices, emitted),
@@ -115,18 +118,17 @@ def _mark_full_panes(state: WindowState, rows: pl.DataFrame) -> pl.DataFrame:
 
     A device whose time stands still would else grow its pane without end.
     """
-    most_held = max(
-        [_most(state.open_windows["_samples"]), *(_most(frame["_samples"]) for frame in state.closed_windows.frames)]
-    )
-    if most_held + _most(rows.group_by("_device").len()["len"]) <= PANE_SAMPLES_MAX:
-        return rows
+    panes = rows.filter(pl.col("late") == REVISED).select("_device", _panes=pl.lit(1, pl.Int64()), _start="_pane")
     held = pl.concat(
-        [
-            frame.filter(pl.col("_panes") == 1).select("_device", _pane="_start", _held="_samples")
-            for frame in (state.open_windows, *state.closed_windows.frames)
-        ]
+        frame.select("_device", _pane="_start", _held="_samples")
+        for frame in (
+            state.open_windows.filter(pl.col("_panes") == 1),
+            *state.closed_windows.matching(panes.unique(), "_start"),
+        )
     )
     held = held.group_by("_device", "_pane").sum()
+    if _most(held["_held"]) + _most(rows.group_by("_device").len()["len"]) <= PANE_SAMPLES_MAX:
+        return rows
     place = pl.col("_merged").cum_sum().over("_device", "_pane") + pl.col("_held").fill_null(0)
     full = pl.col("_merged") & (place > PANE_SAMPLES_MAX)
     return (

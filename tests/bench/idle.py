@@ -6,14 +6,14 @@ from typing import Final
 from tests.bench.harness import BenchError, Workspace, raise_file_limit
 from tests.bench.ingest import Start, load
 from tests.bench.report import Row, row
-from tests.bench.servers import Server, gateway, mosquitto, mosquitto_name
+from tests.bench.servers import gateway, mosquitto, mosquitto_name
 
 NAME: Final = "mqtt_idle_connection_kib"
 CONNECTIONS: Final = 4000
 CONNECTIONS_MIN: Final = 2500
 FIRST_CONNECTIONS: Final = 1000
 """The figure is the slope from here: the first ones live in memory that the start has left free."""
-HOLD_S: Final = 3
+HOLD_S: Final = 2
 FILES_SPARE: Final = 200
 
 
@@ -34,14 +34,14 @@ def measure(workspace: Workspace, *, quick: bool) -> list[Row]:
 
 def _growth_kib(start: Start, connections: int, workspace: Workspace) -> float:
     """Return how much resident memory each connection past the first ones adds."""
-    with start(workspace) as server:
-        first_bytes, last_bytes = (_held_bytes(server, count) for count in (FIRST_CONNECTIONS, connections))
+    first_bytes, last_bytes = (_held_bytes(start, count, workspace) for count in (FIRST_CONNECTIONS, connections))
     return (last_bytes - first_bytes) / (connections - FIRST_CONNECTIONS) / 1024
 
 
-def _held_bytes(server: Server, connections: int) -> int:
-    """Return the server's resident memory while so many connections are open and silent."""
-    last = load(server, connections=connections, samples=HOLD_S, idle=True)[-1]
+def _held_bytes(start: Start, connections: int, workspace: Workspace) -> int:
+    """Return a fresh server's resident memory while so many connections are open and silent."""
+    with start(workspace) as server:
+        last = load(server, connections=connections, samples=HOLD_S, idle=True)[-1]
     if last.connected != connections:
         raise BenchError(f"{last.connected} of {connections} connections were up; look at the server's limits")
     return last.server_rss_bytes

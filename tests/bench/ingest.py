@@ -101,7 +101,7 @@ def _turn(start: Start, connections: int, workspace: Workspace, *, samples: int)
 def load(server: Server, *, connections: int, samples: int, idle: bool = False) -> list[Sample]:
     """Run the generator against a server and return its samples, about one a second; at least two where asked for."""
     config = GeneratorConfig(
-        port=server.port, pid=server.child.pid, connections=connections, seconds=samples + 0.5, window=WINDOW, idle=idle
+        port=server.port, pid=server.child.pid, connections=connections, seconds=samples + 1.0, window=WINDOW, idle=idle
     )
     command = python("tests.bench.generator", msgspec.json.encode(config).decode())
     log = server.directory / "generator.log"

@@ -1,7 +1,7 @@
 """Each folder of `decode` holds a contract, messages, and the readings and rejections they must become.
 
-A message is given as `json`, `msgpack` (a value to encode), `text` or `hex` (bytes). The expected files are written anew by
-`python -m tests.golden.test_decode_cases`; look at the difference before you keep it.
+A message is given as `json`, `msgpack` (a value to encode), `text` or `hex` (bytes). The expected files are written
+anew by `python -m tests.golden.test_decode_cases`; look at the difference before you keep it.
 """
 
 import json

@@ -1,11 +1,13 @@
 """Sessions over reconnects, wills, takeover, commands and a journal that fails, on real sockets."""
 
 import asyncio
+import threading
 from pathlib import Path
 
 import pytest
 
 from gateway.core.errors import JournalFull
+from gateway.core.limits import RECEIVE_MAX
 from gateway.journal.memory import MemoryJournal
 from gateway.wire.mqtt.packets import Ack, Disconnect, PacketType, Property, Publish, Reason, Suback, Will
 from tests.integration.mqtt_server import TENANT, LiveServer, live_server, wait_until
@@ -221,6 +223,52 @@ def test_messages_of_a_lost_connection_come_before_those_of_the_next(tmp_path: P
         server.on_loop(commit())
         new.socket.settimeout(10)
         assert type(new.read()).__name__ == "Connack"
+
+
+def test_refusals_wait_for_earlier_acknowledgements(tmp_path: Path) -> None:
+    """PUBACKs leave in the order of the publishes, also when the later one waits for no disk [MQTT-4.6.0-2]."""
+    journal = MemoryJournal()
+
+    async def commit() -> None:
+        journal.commit()
+
+    with live_server(tmp_path, journal=journal) as server:
+        device = Device(server)
+        device.connect()
+        device.send(publish_bytes(topic="v1/acme/bus-1/t", packet_id=1, level=5))
+        wait_until(lambda: server.listener.received == 1)
+        device.send(publish_bytes(topic="v1/acme/bus-2/t", packet_id=2, level=5))
+        server.wait_for("topic_not_own")
+        server.on_loop(commit())
+        answers = [device.read(), device.read()]
+        assert [(one.packet_id, one.code) for one in answers if isinstance(one, Ack)] == [(1, 0), (2, 0x87)]
+
+
+def test_device_is_not_read_while_too_much_of_it_waits_for_the_disk(tmp_path: Path) -> None:
+    """With a disk that stands still memory stays bounded; when it moves, everything arrives."""
+    n = 50_000
+    journal = MemoryJournal()
+
+    async def commit() -> None:
+        journal.commit()
+
+    with live_server(tmp_path, journal=journal) as server:
+        device = Device(server, level=4)
+        device.connect()
+        chunk = b"".join(publish_bytes(b"x" * 200, topic="v1/acme/bus-1/t", packet_id=i + 1) for i in range(n))
+        sender = threading.Thread(target=device.send, args=(chunk,))
+        sender.start()
+        wait_until(lambda: len(server.listener.paused) == 1)
+        # The run that crossed the bound is whole; it came from one read of the socket, 256 KiB at most.
+        assert RECEIVE_MAX <= server.listener.received <= RECEIVE_MAX + 256 * 1024 // 200
+
+        def is_all_acknowledged() -> bool:
+            server.on_loop(commit())
+            return server.listener.acknowledged == n
+
+        wait_until(is_all_acknowledged)
+        sender.join()
+        assert n == journal.end_offset()
 
 
 def test_close_acknowledges_what_was_read_and_says_goodbye(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import msgpack
 import polars as pl
 import zstandard
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from gateway.core.ids import Channel, DeviceId, Offset, TenantId
@@ -66,7 +66,7 @@ good_fields = {
 }
 good_records = st.fixed_dictionaries(
     {"ts": st.just("2026-11-22T10:00:00Z"), "soc": good_fields["soc"]},
-    optional={key: good for key, good in good_fields.items() if key not in {"soc", "device_id"}},
+    optional={key: good for key, good in good_fields.items() if key not in {"soc", "device_id", "later"}},
 )
 records = st.one_of(
     st.fixed_dictionaries(
@@ -208,6 +208,8 @@ def test_columns_decode_like_their_records(
     columns = _columns(rows)
     keys = [key for key in columns if not all(row.get(key) is None for row in rows) or key == "ts"]
     padded = [{key: row.get(key) for key in keys} for row in rows]
+    # NaN and Infinity are no JSON: in an array they spoil their record, in columns there is none yet to spoil.
+    assume(not any(word in _json(padded) for word in (b"NaN", b"Infinity")))
     by_columns = decoder.decode(_batch([(encode(_columns(padded)), 0)]))
     by_rows = decoder.decode(_batch([(encode(padded), 0)]))
     assert by_rows.readings.equals(by_columns.readings, null_equal=True)

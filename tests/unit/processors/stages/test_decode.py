@@ -18,6 +18,7 @@ from gateway.core.limits import RECORDS_PER_PAYLOAD_MAX, REJECT_PAYLOAD_BYTES_MA
 from gateway.core.records import EntryBatch, Envelope, Route, to_batch
 from processors.contracts import load_contract, load_contracts, parse_contract
 from processors.stages.decode import Decoded, StreamDecoder, decode
+from processors.stages.records import BatchTooLarge
 
 CONTRACT = """
 stream: sample
@@ -309,6 +310,15 @@ def test_selected_entries_keep_their_offsets_and_devices() -> None:
     decoded = StreamDecoder(parse_contract(CONTRACT, file="f.yaml")).decode(batch, [1, 2, 3])
     assert list(decoded.readings.select("offset", "device_id").iter_rows()) == [(101, "ev-1"), (103, "ev-3")]
     assert [(r.offset, r.device_id, r.code) for r in decoded.rejections] == [(102, "ev-2", "json")]
+
+
+def test_too_many_records_at_once_are_left_to_a_smaller_batch() -> None:
+    """Compressed arrays hold more than fits; one payload alone is bounded by its own limit and always decodes."""
+    decoder = StreamDecoder(parse_contract(CONTRACT, file="f.yaml"), records_max=3)
+    pair = _json([GOOD, GOOD])
+    with pytest.raises(BatchTooLarge, match="2 payloads hold more than 3 records"):
+        decoder.decode(_batch(pair, pair))
+    assert decoder.decode(_batch(_json([GOOD] * 4))).records == 4
 
 
 def test_nothing_decodes_to_nothing() -> None:

@@ -326,6 +326,25 @@ def test_forbidden_bytes_close_with_their_code(packet: bytes, reason: str, code:
     assert machine.receive(PINGREQ) == []
 
 
+@pytest.mark.parametrize("size", [20, 300])
+@pytest.mark.parametrize("level", [4, 5])
+def test_packet_identifier_zero_is_refused_on_a_known_topic(level: int, size: int) -> None:
+    """The fast path leaves it to the codec."""
+    machine = connected(level)
+    bad = publish_bytes(b"x" * size, packet_id=0, level=level)
+    events = machine.receive(publish_bytes(level=level) * 2 + bad)
+    assert [Publishes, Closed] == [type(event) for event in events]
+    assert Closed("packet_id_zero", with_will=True) == events[-1]
+
+
+def test_long_form_of_a_length_is_refused_in_version_5_on_a_known_topic() -> None:
+    """[MQTT-1.5.5-1], also where the fast path looks first."""
+    machine = connected(5)
+    packet = publish_bytes(b"x" * 20, level=5)
+    long = packet[:1] + bytes([packet[1] | 0x80, 0]) + packet[2:]
+    assert Closed("remaining_length", with_will=True) == machine.receive(packet * 2 + long)[-1]
+
+
 def test_3_1_1_is_closed_without_a_word() -> None:
     """3.1.1 has no DISCONNECT from the server."""
     machine = connected(4)

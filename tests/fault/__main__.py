@@ -1,0 +1,127 @@
+"""`python -m tests.fault --kills N [--seed S] [--json] [--quick]`: kill a system under load N times and compare.
+
+The table goes to standard output, progress to standard error, the figures to build/fault.json. Exit 0 when everything
+acknowledged is there exactly once and equals an uninterrupted run, 1 when not, 2 for wrong usage.
+"""
+
+import argparse
+import json
+import random
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from gateway.core.failpoints import Failpoint
+from tests.fault.compare import Comparison, total
+from tests.fault.plan import plan
+from tests.fault.rounds import KillRecord, Round, RoundResult, hit
+
+REPORT = Path("build") / "fault.json"
+RATE_PER_S = 2500
+"""Enough for full commits and several rolls a second on one busy core; the load is not what is tested."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the oracle and return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m tests.fault", description=__doc__)
+    parser.add_argument("--kills", type=int, default=20, help=f"how many, at least {len(Failpoint)} (default 20)")
+    parser.add_argument("--seed", type=int, help="makes the same plan again; it is printed")
+    parser.add_argument("--rate", type=int, default=RATE_PER_S, help="messages a second (default %(default)s)")
+    parser.add_argument("--quick", action="store_true", help="random moments only, no failpoints")
+    parser.add_argument("--json", action="store_true", help="print the figures instead of the table")
+    arguments = parser.parse_args(argv)
+    seed = random.SystemRandom().randrange(2**31) if arguments.seed is None else arguments.seed
+    try:
+        rounds = plan(seed, arguments.kills, failpoints=not arguments.quick)
+    except ValueError as exc:
+        parser.error(str(exc))
+    began_s = time.monotonic()
+    directory = Path(tempfile.mkdtemp(prefix="voltgate-fault-"))
+    _say(f"seed {seed}, {arguments.kills} kills in {len(rounds)} rounds, {arguments.rate} messages/s, in {directory}")
+    results = []
+    for i, kills in enumerate(rounds):
+        one = Round(directory / str(i), kills, rate_per_s=arguments.rate, seed=seed + i, say=lambda r: _say(_line(r)))
+        results.append(one.run())
+        if results[-1].comparison.passed:
+            shutil.rmtree(directory / str(i))
+    wanted = set() if arguments.quick else set(Failpoint)
+    figures = _figures(results)
+    passed = _verdict(results).passed and figures["kills"] >= arguments.kills and wanted <= _hit(results)
+    REPORT.parent.mkdir(exist_ok=True)
+    REPORT.write_text(json.dumps(figures, indent=2) + "\n")
+    if arguments.json:
+        print(json.dumps(figures, indent=2))
+    else:
+        print("\n".join(_table(results, wanted)))
+        print(f"seed {seed}, {time.monotonic() - began_s:.0f} s: {'PASSED' if passed else f'FAILED, see {directory}'}")
+    if passed:
+        directory.rmdir()
+    return 0 if passed else 1
+
+
+def _figures(results: Sequence[RoundResult]) -> dict[str, int | float]:
+    """Return the content of build/fault.json."""
+    records = [record for result in results for record in result.records]
+    verdict = _verdict(results)
+    return {
+        "kills": sum(record.happened for record in records),
+        "acknowledged": verdict.acknowledged,
+        "lost": verdict.lost,
+        "duplicated": verdict.duplicated,
+        "windows_differing": verdict.windows_differing + verdict.rows_differing,
+        "restart_s_max": round(max((record.restart_s or 0.0 for record in records), default=0.0), 2),
+        "failpoints_hit": len(_hit(results)),
+        "failpoints": len(Failpoint),
+    }
+
+
+def _verdict(results: Sequence[RoundResult]) -> Comparison:
+    return total(result.comparison for result in results)
+
+
+def _hit(results: Sequence[RoundResult]) -> set[Failpoint]:
+    return {name for result in results for name in hit(result.records)}
+
+
+def _table(results: Sequence[RoundResult], wanted: set[Failpoint]) -> list[str]:
+    """Return the report for people: a line for each kill, then the sums, then what is wrong."""
+    verdict, figures = _verdict(results), _figures(results)
+    lines = [f"{'':>3}  {'killed':<10}  {'where':<28}  {'acknowledged':>12}  {'restart':>8}"]
+    records = [record for result in results for record in result.records]
+    lines += [f"{number:>3}  {_line(record)}" for number, record in enumerate(records, 1)]
+    lines += [
+        "",
+        f"acknowledged       {verdict.acknowledged:>9}",
+        f"found              {verdict.found:>9}",
+        f"lost               {verdict.lost:>9}",
+        f"duplicated         {verdict.duplicated:>9}",
+        f"windows differing  {verdict.windows_differing:>9}",
+        f"rows differing     {verdict.rows_differing:>9}   raw, readings, rejects",
+        f"kills              {figures['kills']:>9}",
+        f"failpoints hit     {figures['failpoints_hit']:>9}   of {len(Failpoint)}",
+        f"restart max        {figures['restart_s_max']:>7.2f} s",
+        f"fresh message max  {max(result.fresh_s for result in results):>7.2f} s   after the last fault, acknowledged and in the lake",
+    ]
+    lines += [f"WRONG: {finding}" for finding in verdict.findings]
+    lines += [f"WRONG: {name} was not hit" for name in sorted(wanted - _hit(results))]
+    return lines
+
+
+def _line(record: KillRecord) -> str:
+    kill = record.kill
+    moment = f"{kill.delay_s * 1e3:.0f} ms after " + ("load" if kill.loaded else "ready")
+    where = moment if kill.failpoint is None else f"{kill.failpoint}, hit {kill.nth}"
+    restart = "" if record.restart_s is None else f"{record.restart_s:.2f} s"
+    missed = "" if record.happened else "  NOT KILLED"
+    return f"{kill.target:<10}  {where:<28}  {record.acknowledged:>12}  {restart:>8}{missed}"
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,230 @@
+"""One round of the oracle: a system under load, its kills, and the verdict.
+
+First the failpoints, with the two programs as our own children, because only the one that is to die is armed. Each
+restart is armed with the next failpoint already. Then random moments, with all of Voltgate under its own supervisor.
+"""
+
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from gateway.core.failpoints import Failpoint
+from gateway.journal.disk import read_durable
+from tests.fault.compare import Comparison
+from tests.fault.lake import judge
+from tests.fault.plan import COMPACTION, Kill, Target
+from tests.fault.programs import Archive, Generator, Program, Supervised
+from tests.installation import environment, until
+
+SETTINGS: Final[dict[str, object]] = {
+    "gateway__mqtt__allow_anonymous": True,
+    "gateway__tick_s": 1,
+    # Small and short, so that a minute has hundreds of rolls, deletions, commits and checkpoints.
+    "journal__segment_bytes_max": 2**20,
+    "journal__retention_age_s": 2,
+    "journal__retention_interval_s": 0.5,
+    "processors__commit_interval_s": 0.3,
+    "processors__checkpoint_interval_s": 1,
+    "processors__batch_rows_max": 4000,
+    "lake__compact_interval_s": 2,
+}
+NO_COMPACTION: Final = {"VOLTGATE__LAKE__COMPACT_INTERVAL_S": "3600"}
+CONNECTIONS, WINDOW = 20, 50
+FLEET: Final = (
+    *("--buses", "3", "--cars", "3", "--pace", "10", "--seconds", "3600"),
+    *("--garbage", "0.05", "--skew", "0.02", "--duplicate", "0.05", "--disorder", "0.05", "--late", "0.01"),
+)
+FRESH_S: Final = 10.0
+"""After the last fault a new message must be acknowledged and in the lake by then."""
+LOAD_TIMEOUT_S: Final = 30.0
+_ACKNOWLEDGED_BYTES: Final = 28
+
+
+class KillRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of one planned kill.
+
+    Attributes:
+        kill: As planned.
+        happened: Whether the process died by the signal, at the failpoint if one was planned.
+        acknowledged: Messages that the load generator was told are received, up to then.
+        restart_s: From the start of the killed programs to /readyz, None where nothing had to start again.
+    """
+
+    kill: Kill
+    happened: bool
+    acknowledged: int
+    restart_s: float | None
+
+
+class RoundResult(msgspec.Struct, frozen=True, kw_only=True):
+    """Kills and verdict of one round."""
+
+    records: list[KillRecord]
+    comparison: Comparison
+    fresh_s: float
+
+
+class Round:
+    """One round in a directory of its own: make one, `run` it once.
+
+    Args:
+        directory: New directory for everything.
+        kills: What to do, failpoints first.
+        rate_per_s: Messages of the load generator per second.
+        seed: For the fleet's journeys and faults.
+        say: Called with each kill as soon as it is known.
+    """
+
+    def __init__(
+        self, directory: Path, kills: Sequence[Kill], *, rate_per_s: int, seed: int, say: Callable[[KillRecord], None]
+    ) -> None:
+        self._directory, self._say = directory, say
+        self._at_failpoints = [kill for kill in kills if kill.failpoint is not None]
+        self._at_random = [kill for kill in kills if kill.failpoint is None]
+        self._rate_per_s, self._seed = rate_per_s, seed
+        self._data = directory / "data"
+        self._load_file, self._fleet_file = directory / "acknowledged", directory / "truth.jsonl"
+        self._port = _free_port()
+        self._environ = environment(gateway__mqtt__port=self._port, **SETTINGS)
+        self._records: list[KillRecord] = []
+        self._findings: list[str] = []
+
+    def run(self) -> RoundResult:
+        """Start, kill and restart as planned, let the load end, drain, compare."""
+        self._directory.mkdir(parents=True)
+        with ExitStack() as parts:
+            archive = parts.enter_context(Archive(self._data / "ingest", self._directory / "reference" / "ingest"))
+            load = parts.enter_context(Generator(self._directory, *self._load_arguments()))
+            fleet = parts.enter_context(Generator(self._directory, *self._fleet_arguments()))
+            if self._at_failpoints:
+                self._visit_failpoints()
+            supervised = parts.enter_context(Supervised(self._data, self._environ))
+            self._kill_at_random(supervised)
+            fresh_s = self._await_fresh(supervised)
+            for name, generator in (("load", load), ("fleet", fleet)):
+                summary = generator.stop()
+                if summary["acknowledged"] != summary["sent"]:
+                    self._findings.append(f"{name}: {summary['sent'] - summary['acknowledged']} never acknowledged")
+            self._expect_exit("voltgate run", supervised.stop())
+            archive.close()
+        for data in (self._data, self._directory / "reference"):
+            self._drain(data)
+        comparison = judge(self._data, self._directory / "reference", load=self._load_file, fleet=self._fleet_file)
+        comparison = msgspec.structs.replace(comparison, findings=(*self._findings, *comparison.findings))
+        return RoundResult(records=self._records, comparison=comparison, fresh_s=fresh_s)
+
+    # ---- failpoints --------------------------------------------------------------------------------------------------
+    def _visit_failpoints(self) -> None:
+        with (
+            Program("gateway", self._data, self._environ) as gateway,
+            Program("processors", self._data, self._environ) as processors,
+        ):
+            gateway.start()
+            processors.start()
+            for program, target in ((gateway, Target.GATEWAY), (processors, Target.PROCESSORS)):
+                chain = [kill for kill in self._at_failpoints if kill.target == target]
+                self._await_load()
+                self._expect_exit(program.name, program.stop())
+                self._start(program, chain[0])
+                for kill, following in zip(chain, [*chain[1:], None], strict=True):
+                    happened = program.await_kill()
+                    acknowledged = self._acknowledged()
+                    if not happened:
+                        program.stop()
+                    restart_s = self._start(program, following)
+                    self._note(KillRecord(kill=kill, happened=happened, acknowledged=acknowledged, restart_s=restart_s))
+            # The gateway first: data flows from it to the processors.
+            self._expect_exit("gateway", gateway.stop())
+            self._expect_exit("processors", processors.stop())
+
+    def _start(self, program: Program, kill: Kill | None) -> float:
+        if kill is None:
+            return program.start()
+        assert kill.failpoint is not None
+        settings = {} if kill.failpoint in COMPACTION else NO_COMPACTION
+        return program.start((kill.failpoint, kill.nth), **settings)
+
+    # ---- random moments ----------------------------------------------------------------------------------------------
+    def _kill_at_random(self, supervised: Supervised) -> None:
+        supervised.start()
+        for kill in self._at_random:
+            if kill.loaded:
+                self._await_load()
+            time.sleep(kill.delay_s)
+            acknowledged = self._acknowledged()
+            if kill.target is Target.EVERYTHING:
+                supervised.kill_everything()
+                restart_s = supervised.start()
+            else:
+                restart_s = supervised.kill(kill.target)
+            self._note(KillRecord(kill=kill, happened=True, acknowledged=acknowledged, restart_s=restart_s))
+
+    def _await_fresh(self, supervised: Supervised) -> float:
+        """Return the seconds until messages acknowledged from now on are in the lake."""
+        began_s = time.monotonic()
+        self._await_load()
+        end_offset = read_durable(self._data / "ingest") or 0
+        until(
+            lambda: supervised.run_file("processors")["offset"] >= end_offset,
+            timeout_s=LOAD_TIMEOUT_S, what="the arrival of a fresh message in the lake",
+        )  # fmt: skip
+        fresh_s = time.monotonic() - began_s
+        if fresh_s > FRESH_S:
+            self._findings.append(f"a fresh message took {fresh_s:.1f} s after the last fault, {FRESH_S:g} are allowed")
+        return fresh_s
+
+    # ---- everywhere --------------------------------------------------------------------------------------------------
+    def _load_arguments(self) -> list[str]:
+        return [
+            *("load", "--survive", "--seconds", "1e9", "--port", str(self._port), "--rate", str(self._rate_per_s)),
+            *("--connections", str(CONNECTIONS), "--window", str(WINDOW)),
+            *("--acknowledged-file", str(self._load_file)),
+        ]
+
+    def _fleet_arguments(self) -> list[str]:
+        where = ("--port", str(self._port), "--truth-file", str(self._fleet_file))
+        return ["vehicles", *FLEET, "--seed", str(self._seed), *where]
+
+    def _note(self, record: KillRecord) -> None:
+        self._records.append(record)
+        self._say(record)
+
+    def _expect_exit(self, name: str, code: int) -> None:
+        if code != 0:
+            self._findings.append(f"{name} ended with exit code {code} when asked to stop")
+
+    def _acknowledged(self) -> int:
+        """Return how many messages the load generator was told are received: records of a file that only grows."""
+        return max(0, self._load_file.stat().st_size - 512) // _ACKNOWLEDGED_BYTES
+
+    def _await_load(self) -> None:
+        before = self._acknowledged()
+        until(lambda: self._acknowledged() > before, timeout_s=LOAD_TIMEOUT_S, what="the next acknowledgement")
+
+    def _drain(self, data: Path) -> None:
+        """Let the processors take what the journal still has."""
+        command = [sys.executable, "-m", "processors", "--data", str(data), "--drain"]
+        # Other batches than those of the killed run, because they must not matter.
+        environ = environment(processors__batch_rows_max=30_000)
+        done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr[-2000:]
+
+
+def hit(records: Sequence[KillRecord]) -> set[Failpoint]:
+    """Return the failpoints at which a process died."""
+    return {record.kill.failpoint for record in records if record.happened and record.kill.failpoint is not None}
+
+
+def _free_port() -> int:
+    """Return a port that is free now; the programs need the same one after each restart."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
