@@ -29,7 +29,6 @@ from gateway.core.errors import CheckpointError, ConfigError, JournalError, Jour
 from gateway.core.failpoints import FailpointHook, no_failpoint
 from gateway.core.settings import Settings
 from gateway.observe.run_files import write_private
-from gateway.observe.run_files import write_private
 
 if TYPE_CHECKING:
     from gateway.journal.cursors import FileCursors
@@ -391,9 +390,9 @@ def serve(
         drain: End once the lake has all that is durable in the journal.
         failpoint: Called between the steps whose order the promise depends on.
     """
-    # Polars reads both once, at its import. Without the first it takes every core; the second lets its allocator keep what
-    # one batch freed until the next one needs it (measured: 0.5 us of page faults per message less), and give it back
-    # when nothing comes for ten seconds.
+    # Polars reads both once, at its import. Without the first it takes every core; the second lets its allocator keep
+    # what one batch freed until the next one needs it (measured: 0.5 us of page faults per message less), and give it
+    # back when nothing comes for ten seconds.
     os.environ["POLARS_MAX_THREADS"] = str(settings.processors.polars_threads)
     os.environ.setdefault("_RJEM_MALLOC_CONF", "dirty_decay_ms:10000,muzzy_decay_ms:10000")
     from gateway.observe.logs import make_logger

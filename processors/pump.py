@@ -29,6 +29,9 @@ from processors.stages.chain import REJECTS, Chain, ChainState, Outputs
 CURSOR: Final = "lake"
 COMMIT_INTERVAL_S: Final = 5.0
 CHECKPOINT_INTERVAL_S: Final = 30.0
+CRASHES_IN_A_ROW_MAX: Final = 100
+"""So many neighbours that all crash the chain are not poison but a fault of ours: better to stop, and keep them in the
+journal for a program that is mended, than to turn a fleet's data into rejects."""
 POLL_S: Final = 0.1
 """How often an idle pump looks whether the journal has grown: two system calls."""
 
@@ -119,6 +122,7 @@ class Pump:
         self._read_at_s: float | None = None
         self._stored_at_s: float | None = None
         self._retry_at_s: float | None = None
+        self._crashes_in_a_row = 0
 
     @property
     def offset(self) -> Offset:
@@ -139,6 +143,7 @@ class Pump:
 
         Raises:
             JournalError: The journal cannot be read; a later step tries again.
+            Exception: The chain crashes on everything; nothing of it was written, the journal keeps it.
         """
         pause_s = self._advance(now_s, hurry=hurry)
         if self._stored_at_s is None:
@@ -216,6 +221,7 @@ class Pump:
                 done = self._run(first, state)
                 return done + self._run(second, done[-1].state)
             return [self._run_again(batch, state, crash)]
+        self._crashes_in_a_row = 0
         return [_Batch(outputs=outputs, state=after)]
 
     def _run_again(self, batch: EntryBatch, state: ChainState, crash: BaseException) -> _Batch:
@@ -223,6 +229,9 @@ class Pump:
         try:
             outputs, after = self._chain.run(batch, state)
         except (Exception, pl.exceptions.PanicException):
+            self._crashes_in_a_row += 1
+            if self._crashes_in_a_row > CRASHES_IN_A_ROW_MAX:
+                raise
             self._events.quarantined(batch.base_offset, crash)
             outputs, after = self._chain.quarantine(batch, state, crash)
         return _Batch(outputs=outputs, state=after)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from datetime import datetime
 from functools import partial
+from typing import Final
 
 from prometheus_client import CollectorRegistry
 
@@ -13,6 +14,9 @@ from gateway.observe.logs import Logger
 from gateway.observe.metrics import Counted, Sampled
 from processors.pump import CURSOR
 from processors.stages.chain import RAW, ChainState, Outputs
+
+TRACEBACKS_MAX: Final = 20
+"""Quarantined entries that are logged; all are counted, and each is a reject with its reason."""
 
 
 class Watch:
@@ -71,7 +75,8 @@ class Watch:
     def quarantined(self, offset: Offset, crash: BaseException) -> None:
         """See Events."""
         self.quarantines += 1
-        self._log.error("entry_quarantined", offset=offset, exc_info=crash)
+        if self.quarantines <= TRACEBACKS_MAX:
+            self._log.error("entry_quarantined", offset=offset, exc_info=crash)
 
     def checkpointed(self, offset: Offset, state_bytes: int) -> None:
         """See Events."""

@@ -1,7 +1,7 @@
 """Every place where the fault tests may end the process, by name.
 
-Code calls `failpoint(Failpoint.X)` on the callable it was given; the default does nothing. Only a composition root passes
-one that kills, and only when the environment says so.
+Code calls `failpoint(Failpoint.X)` on the callable it was given; the default does nothing. Only a composition root
+passes one that kills, and only when the environment says so.
 """
 
 from collections.abc import Callable

@@ -87,7 +87,7 @@ REJECT_KEYS_MAX: Final = 100_000
 DEVICES_MAX: Final = 100_000
 """Devices of one stream whose newest values are kept; past it those not heard from for longest are forgotten."""
 PANE_SAMPLES_MAX: Final = 10_000
-"""Samples of one device in one window pane; past it readings stay in the lake, unmerged and counted. 60 s at 100 Hz is 6,000."""
+"""Samples of one device in one pane; past it readings stay in the lake, unmerged and counted. 60 s at 100 Hz is 6,000."""
 TEXT_CHARS_MAX: Final = 200
 """Peer text in logs, errors and rejects is cut here."""
 

@@ -1,4 +1,7 @@
-"""What the parts expect of each other. A docstring here is the contract; one test file runs against all implementations."""
+"""What the parts expect of each other.
+
+A docstring here is the contract, and one test file runs against all implementations.
+"""
 
 from collections.abc import Callable
 from typing import Protocol
@@ -18,9 +21,9 @@ class JournalWriter(Protocol):
     ) -> None:
         """Take messages received at one moment, in order; `routes[i]` belongs to `payloads[i]`.
 
-        `on_durable(None)` is called on the loop once all of them are on disk (after fdatasync), `on_durable(error)` once it is
-        certain that they must not be acknowledged. Calls come in append order, each exactly once. The lists belong to the
-        writer from here on.
+        `on_durable(None)` is called on the loop once all of them are on disk (after fdatasync), `on_durable(error)` once
+        it is certain that they must not be acknowledged. Calls come in append order, each exactly once. The lists belong
+        to the writer from here on.
         Raises: JournalFull or JournalBroken: Nothing was taken and `on_durable` will not be called.
         """
         ...
@@ -42,8 +45,8 @@ class JournalReader(Protocol):
     def read(self, offset: Offset, *, rows_max: int, bytes_max: int) -> EntryBatch:
         """Return the entries from `offset` on, at most `rows_max` and about `bytes_max`; empty at the tail.
 
-        Only whole, checked and durable frames are seen. Where entries are gone (retention, quarantine) `base_offset` of the
-        answer is higher than asked; the caller counts the gap.
+        Only whole, checked and durable frames are seen. Where entries are gone (retention, quarantine) `base_offset` of
+        the answer is higher than asked, even where it is empty: go on from its `end_offset`, and count the gap.
         """
         ...
 

@@ -161,6 +161,8 @@ class Admission:
 
     def forget(self, changed: Set[Identity]) -> None:
         """Drop what is remembered of devices that were changed or revoked, also of one being verified right now."""
+        if not changed:
+            return
         for username in [name for name, (_, identity, _) in self._verified.items() if identity in changed]:
             del self._verified[username]
         self._changes += 1
@@ -231,11 +233,12 @@ class Admission:
             raise IdentityRefused("busy", detail, RefusalCode.SERVER_BUSY)
         self._waiting += 1
         try:
+            loop = asyncio.get_running_loop()
             changes = -1
             while changes != self._changes:
-                changes = self._changes
-                loop = asyncio.get_running_loop()
-                credential, matches = await loop.run_in_executor(self._executor, self._check, username, password)
+                changes, credential, matches = await loop.run_in_executor(
+                    self._executor, self._check, username, password
+                )
         except RegistryError as exc:
             raise IdentityRefused("registry_unavailable", str(exc), RefusalCode.SERVER_UNAVAILABLE) from exc
         finally:
@@ -250,12 +253,17 @@ class Admission:
             raise IdentityRefused("revoked", f"{shown!r} is revoked", RefusalCode.NOT_AUTHORIZED)
         return Identity(credential.tenant, credential.device_id)
 
-    def _check(self, username: str, password: bytes) -> tuple[Credential | None, bool]:
-        """Return the credential and whether the password is its own, after one verification whatever the username."""
+    def _check(self, username: str, password: bytes) -> tuple[int, Credential | None, bool]:
+        """Return the credential and whether the password is its own, after one verification whatever the username.
+
+        The first value is the number of changes seen before the registry was asked; waiting for a thread is not part of
+        the time in which a change makes the answer outdated, or a busy queue would never get shorter.
+        """
+        changes = self._changes
         credential = None if identity_problem(username) else self._find(username)
         password_hash = self._decoy_hash if credential is None else credential.password_hash
         matches = self._verify(password_hash, password[: PASSWORD_BYTES_MAX + 1])
-        return credential, matches and credential is not None
+        return changes, credential, matches and credential is not None
 
 
 def _network(address: str) -> str:

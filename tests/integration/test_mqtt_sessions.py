@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.core.errors import JournalFull
+from gateway.core.errors import JournalBroken, JournalFull
 from gateway.core.limits import RECEIVE_MAX
 from gateway.journal.memory import MemoryJournal
 from gateway.wire.mqtt.packets import Ack, Disconnect, PacketType, Property, Publish, Reason, Suback, Will
@@ -180,6 +180,29 @@ def test_journal_failure_is_told_in_version_5_and_closes_3_1_1(tmp_path: Path) -
             entry.envelope.payload
             for entry in journal.read(journal.start_offset(), rows_max=9, bytes_max=999).entries()
         ] == [b"4"]
+
+
+def test_journal_that_takes_nothing_is_told_at_once(tmp_path: Path) -> None:
+    """A refused append: 0x97 in version 5, a close in 3.1.1; received = acknowledged + not durable."""
+    journal = MemoryJournal()
+    will = Will(topic="v1/acme/bus-2/connectivity", payload=b"gone", qos=1, retain=False, properties={})
+
+    async def break_it() -> None:
+        journal.fail(JournalBroken("fdatasync failed"))
+
+    with live_server(tmp_path, journal=journal) as server:
+        five, four = Device(server), Device(server, level=4)
+        five.connect("bus-1")
+        four.connect("bus-2", will=will)
+        server.on_loop(break_it())
+        five.send(publish_bytes(topic="v1/acme/bus-1/t", level=5) * 2)
+        answers = [five.read(), five.read()]
+        assert [0x97, 0x97] == [one.code for one in answers if isinstance(one, Ack)]
+        four.send(publish_bytes(topic="v1/acme/bus-2/t"))
+        assert four.is_closed()
+        server.wait_for("not_durable", 4)
+        assert (4, 0, 4) == (server.listener.received, server.listener.acknowledged, server.counts["not_durable"])
+        assert 1 == server.listener.connections
 
 
 def test_nothing_is_acknowledged_before_it_is_durable(tmp_path: Path) -> None:

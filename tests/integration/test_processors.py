@@ -119,8 +119,7 @@ def quiet(envelopes: list[Envelope], tmp_path_factory: pytest.TempPathFactory) -
     return found
 
 
-@pytest.mark.parametrize("nth", [1, 4])
-@pytest.mark.parametrize("failpoint", FAILPOINTS)
+@pytest.mark.parametrize(("failpoint", "nth"), [(failpoint, 2) for failpoint in FAILPOINTS] + [(FAILPOINTS[2], 9)])
 def test_killed_processors_leave_the_same_lake(
     tmp_path: Path,
     envelopes: list[Envelope],

@@ -257,6 +257,16 @@ def test_poison_is_quarantined_alone(envelopes: list[Envelope]) -> None:
     assert pump._committed.ledger.balance == 0
 
 
+def test_chain_that_crashes_on_everything_stops(envelopes: list[Envelope]) -> None:
+    """A fault of ours is not taken for poison: nothing becomes a reject, the journal keeps it all."""
+    poisoned = Poisoned(load_contracts([]))
+    poisoned.poison = dict.fromkeys(range(200), 10**6)
+    world = World(poisoned, to_journal(envelopes[:300]))
+    with pytest.raises(RuntimeError, match="poison at 100"):
+        drain(world.pump())
+    assert world.sink.frame("raw").is_empty()
+
+
 def test_passing_crash_is_survived(envelopes: list[Envelope]) -> None:
     """What crashes a few times and then works is a row, not a reject."""
     poisoned = Poisoned(load_contracts([]))

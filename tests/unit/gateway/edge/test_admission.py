@@ -188,6 +188,30 @@ def test_a_revocation_during_the_verification_wins() -> None:
     assert asyncio.run(scenario()) == "revoked"
 
 
+def test_changes_while_a_login_waits_for_a_thread_cost_nothing() -> None:
+    """Only a change between the registry's answer and ours repeats a verification, else a long queue stays long."""
+
+    async def scenario() -> Door:
+        door = Door()
+        door.executor.held = []
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(door.enter())
+            await asyncio.sleep(0)
+            door.admission.forget({Identity(TenantId("default"), DeviceId("ev-2"))})
+            door.executor.release()
+        return door
+
+    assert len(asyncio.run(scenario()).verifications) == 1
+
+
+def test_a_poll_without_changes_changes_nothing() -> None:
+    """The registry is asked every two seconds; most answers are empty."""
+    door = Door()
+    asyncio.run(door.enter())
+    door.admission.forget(set())
+    assert (asyncio.run(door.enter()), len(door.verifications)) == (EV, 1)
+
+
 def test_one_device_that_guesses_locks_out_itself_alone() -> None:
     """Others behind its address still get in; the guesser does not, even with the right password, until it waited."""
     door = Door()

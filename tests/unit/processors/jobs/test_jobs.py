@@ -95,9 +95,7 @@ JOBS: dict[str, Callable[[Lake], object]] = {
 }
 
 
-@pytest.mark.parametrize(
-    "jobs", [[job] for job in JOBS] + [list(JOBS), [*JOBS, *JOBS]], ids="+".join
-)
+@pytest.mark.parametrize("jobs", [[job] for job in JOBS] + [list(JOBS), [*JOBS, *JOBS]], ids="+".join)
 def test_transaction_version_survives(lake: Lake, tmp_path: Path, jobs: list[str]) -> None:
     """After any job, a fresh process still knows what the table holds and takes no row twice."""
     before = len(offsets(lake.handles["readings"]))
