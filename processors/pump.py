@@ -212,7 +212,10 @@ class Pump:
         return 0.0
 
     def _run(self, batch: EntryBatch, state: ChainState) -> list[_Batch]:
-        """Run the chain; where it crashes, halve the batch until the entry that crashes it stands alone."""
+        """Run the chain; where it crashes, halve the batch until the entry that crashes it stands alone.
+
+        A batch that unpacks to more records than the decoder takes at once is halved the same way.
+        """
         try:
             outputs, after = self._chain.run(batch, state)
         except (Exception, pl.exceptions.PanicException) as crash:

@@ -87,7 +87,7 @@ REJECT_KEYS_MAX: Final = 100_000
 DEVICES_MAX: Final = 100_000
 """Devices of one stream whose newest values are kept; past it those not heard from for longest are forgotten."""
 PANE_SAMPLES_MAX: Final = 10_000
-"""Samples of one device in one pane; past it readings stay in the lake, unmerged and counted. 60 s at 100 Hz is 6,000."""
+"""Samples of one device in one pane; past it readings stay in the lake, unmerged and counted. 60 s at 100 Hz fit."""
 TEXT_CHARS_MAX: Final = 200
 """Peer text in logs, errors and rejects is cut here."""
 
@@ -96,7 +96,7 @@ IDENTITY_BYTES_MAX: Final = 128
 """Tenant, device id, username: a level of a topic and a value in every row, so shorter than MQTT allows."""
 PASSWORD_BYTES_MAX: Final = 1 * KIB
 PASSWORD_BYTES_MIN: Final = 8
-VERIFY_THREADS: Final = 2
+VERIFY_THREADS: Final = 4
 """argon2id costs about 30 ms of a core and 19 MiB a verification; more threads would only starve the loop."""
 VERIFY_QUEUE_MAX: Final = 256
 """Logins waiting for a verification: about 4 s of work, below the connect timeout. The next one is refused."""

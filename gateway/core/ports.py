@@ -21,9 +21,9 @@ class JournalWriter(Protocol):
     ) -> None:
         """Take messages received at one moment, in order; `routes[i]` belongs to `payloads[i]`.
 
-        `on_durable(None)` is called on the loop once all of them are on disk (after fdatasync), `on_durable(error)` once
-        it is certain that they must not be acknowledged. Calls come in append order, each exactly once. The lists belong
-        to the writer from here on.
+        `on_durable(None)` is called on the loop once all are on disk (after fdatasync), `on_durable(error)` once
+        it is certain that they must not be acknowledged. Calls come in append order, each exactly once. The lists
+        belong to the writer from here on.
         Raises: JournalFull or JournalBroken: Nothing was taken and `on_durable` will not be called.
         """
         ...

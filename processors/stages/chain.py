@@ -20,7 +20,6 @@ import polars as pl
 from gateway.core.errors import CheckpointError
 from gateway.core.ids import Channel, Offset
 from gateway.core.records import TICK_SOURCE, EntryBatch
-from gateway.core.text import peer_text
 from processors.contracts.load import ContractSet
 from processors.contracts.model import Contract
 from processors.stages.clocks import CLAMPED, clamp_clocks
@@ -33,26 +32,13 @@ from processors.stages.duplicates import (
 )
 from processors.stages.faults import Rejection
 from processors.stages.ledger import UNKNOWN, Ledger
+from processors.stages.rejects import crashed, to_rejects, unknown_channel
 from processors.stages.windows import WindowState, advance
 
 RAW: Final = "raw"
 REJECTS: Final = "rejects"
 
 _TIME: Final = pl.Datetime("us", "UTC")
-_REJECTS_SCHEMA: Final[dict[str, pl.DataType]] = {
-    "offset": pl.Int64(),
-    "record": pl.Int32(),
-    "received_at": _TIME,
-    "tenant": pl.String(),
-    "device_id": pl.String(),
-    "channel": pl.String(),
-    "stage": pl.String(),
-    "code": pl.String(),
-    "path": pl.String(),
-    "expected": pl.String(),
-    "got": pl.String(),
-    "payload": pl.Binary(),
-}
 _STATE_VERSION: Final = 1
 _FIRST: Final = Offset(0)
 _TICK: Final = -1
@@ -163,7 +149,7 @@ class Chain:
             records=len(strangers),
         )
         streams: dict[str, StreamState] = {}
-        refused = [_unknown_channel(batch, place) for place in strangers]
+        refused = [unknown_channel(batch, place) for place in strangers]
         for contract, decoder, select in zip(self._contracts, self._decoders, chosen, strict=True):
             ran = _run_stream(contract, decoder, batch, select, ticks, state.streams[contract.stream])
             tables |= ran.tables
@@ -173,7 +159,7 @@ class Chain:
         # In journal order, so that what is remembered of them does not depend on the cut either.
         refused.sort(key=lambda rejection: (rejection.offset, rejection.record))
         fresh, _, rejections = drop_duplicate_rejections(refused, state.rejections)
-        tables[REJECTS] = _to_rejects(fresh)
+        tables[REJECTS] = to_rejects(fresh)
         counts = counts.plus(self._count_rejections(refused, fresh))
         assert counts.balance == 0, f"{counts.records} records became {counts}"
         return (
@@ -197,7 +183,7 @@ class Chain:
         assert len(batch) == 1, "one entry at a time"
         ticks, entries, _, _ = self._split(batch)
         nothing = {name: pl.DataFrame(schema=pl.Schema(schema)) for name, schema in self._schemas.items()}
-        rejected = [] if ticks.height else [_crash(batch, crash)]
+        rejected = [] if ticks.height else [crashed(batch, crash)]
         counts = Ledger(
             first_offset=batch.base_offset,
             entries=entries.height,
@@ -207,7 +193,7 @@ class Chain:
         ).plus(self._count_rejections(rejected, rejected))
         return (
             Outputs(
-                tables={**nothing, RAW: entries, REJECTS: _to_rejects(rejected)},
+                tables={**nothing, RAW: entries, REJECTS: to_rejects(rejected)},
                 counts=counts,
                 end_offset=batch.end_offset,
             ),
@@ -373,64 +359,3 @@ def _empty_stream(contract: Contract) -> StreamState:
 def _gap(batch: EntryBatch, state: ChainState) -> int:
     assert batch.base_offset >= state.next_offset, f"{batch.base_offset} was asked for {state.next_offset}"
     return batch.base_offset - state.next_offset
-
-
-def _unknown_channel(batch: EntryBatch, place: int) -> Rejection:
-    channel = batch.routes[batch.route_index[place]].channel
-    return _rejection(
-        batch,
-        place,
-        stage="route",
-        code="unknown_channel",
-        expected="a channel that a contract names",
-        got=peer_text(channel),
-    )
-
-
-def _crash(batch: EntryBatch, crash: BaseException) -> Rejection:
-    return _rejection(
-        batch, 0, stage="chain", code="crash", expected="a message that processing survives", got=peer_text(repr(crash))
-    )
-
-
-def _rejection(batch: EntryBatch, place: int, *, stage: str, code: str, expected: str, got: str) -> Rejection:
-    route = batch.routes[batch.route_index[place]]
-    return Rejection(
-        offset=Offset(batch.base_offset + place),
-        record=0,
-        tenant=route.tenant,
-        device_id=route.device_id,
-        channel=route.channel,
-        stage=stage,
-        code=code,
-        path="$",
-        expected=expected,
-        got=got,
-        payload=batch.payloads[place],
-        received_at_ns=batch.received_at_ns[place],
-    )
-
-
-def _to_rejects(rejections: Sequence[Rejection]) -> pl.DataFrame:
-    frame = pl.DataFrame(
-        [
-            (
-                r.offset,
-                r.record,
-                r.received_at_ns // 1000,
-                r.tenant,
-                r.device_id,
-                r.channel,
-                r.stage,
-                r.code,
-                r.path,
-                r.expected,
-                r.got,
-                r.payload,
-            )
-            for r in sorted(rejections, key=lambda r: (r.offset, r.record))
-        ],
-        schema=pl.Schema(_REJECTS_SCHEMA | {"received_at": pl.Int64()}),
-        orient="row",
-    )
-    return frame.with_columns(pl.col("received_at").cast(_TIME))

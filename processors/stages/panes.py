@@ -17,6 +17,9 @@ import polars as pl
 from processors.contracts.windows import AggregateKind, WindowPlan
 
 US_PER_S: Final = 1_000_000
+_S_PER_US: Final = 1 / US_PER_S
+"""Multiplied with, because Polars divides a column by a number with its inverse but a lone row truly: the last bit of a
+window would depend on how many others were computed with it."""
 
 _PARTS: Final[dict[AggregateKind, tuple[str, ...]]] = {
     AggregateKind.FIRST: ("first",),
@@ -115,9 +118,9 @@ def _areas(plan: WindowPlan, present: pl.DataFrame, field: str) -> pl.DataFrame:
     into_us, out_of_us = pl.col("_first_at") - pl.col("_start"), pl.col("_end") - pl.col("_last_at")
     spacing_us = pl.when(pl.col("_n") > 1).then((pl.col("_last_at") - pl.col("_first_at")) / (pl.col("_n") - 1))
     held_us = pl.min_horizontal(spacing_us.fill_null(0.0), pl.lit(gap_max_us))
-    lead_s, trail_s = (pl.min_horizontal(edge.cast(pl.Float64()), held_us) / US_PER_S for edge in (into_us, out_of_us))
+    lead_s, trail_s = (pl.min_horizontal(edge.cast(pl.Float64()), held_us) * _S_PER_US for edge in (into_us, out_of_us))
     return (
-        present.select("_group", "_pane", "_at", field, _step_s=pl.when(trusted).then(step_us / US_PER_S))
+        present.select("_group", "_pane", "_at", field, _step_s=pl.when(trusted).then(step_us * _S_PER_US))
         .with_columns(_step_area=pl.col("_step_s") * (value + value.shift(1)) / 2)
         .group_by("_group", maintain_order=True)
         .agg(

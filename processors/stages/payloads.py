@@ -26,7 +26,7 @@ _WINDOW_BYTES_MAX: Final = 8 * 1024 * 1024
 _SPACE: Final = b" \t\r\n"
 
 
-class Unreadable(Exception):  # noqa: N818  # a fault of the peer's bytes that ends in a Rejection, not an error of ours
+class Unreadable(Exception):  # a fault of the peer's bytes that ends in a Rejection, not an error of ours
     """A payload, or a part of it, that holds no records; carries the reject's code and words."""
 
     def __init__(self, code: str, *, expected: str, got: str, path: str = "$") -> None:

@@ -76,7 +76,7 @@ class Records:
         self.faults.append(fault)
 
 
-class BatchTooLarge(Exception):  # noqa: N818  # a limit of ours, which a smaller batch keeps
+class BatchTooLarge(Exception):  # a limit of ours, which a smaller batch keeps
     """Several payloads together hold more records than may be in memory at once; decode fewer of them."""
 
     def __init__(self, payloads: int, records_max: int) -> None:

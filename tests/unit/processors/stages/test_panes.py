@@ -24,6 +24,15 @@ def test_constant_speed_at_one_hertz_covers_the_whole_minute() -> None:
     assert (pytest.approx(row["integral"]), pytest.approx(row["time_mean"])) == (0.6, 36.0)
 
 
+def test_window_is_the_same_to_the_last_bit_alone_and_among_others() -> None:
+    """A restart computes windows in other company, so company must not show in the digits."""
+    samples = [(60.0 * minute + 13.37 * i, 31.7 * i + minute) for minute in range(40) for i in range(3)]
+    together = minutes(samples, *AREAS)
+    alone = [minutes(samples[i : i + 3], *AREAS).row(0) for i in range(0, len(samples), 3)]
+    offset = together.columns.index("offset")
+    assert [row[:offset] for row in together.rows()] == [row[:offset] for row in alone]
+
+
 def test_minutes_add_up_to_the_trip() -> None:
     """Five minutes of a ramp sampled every 7 s hold its distance within the area of one sample."""
     samples = [(s, s / 3) for s in range(0, 300, 7)]
