@@ -33,14 +33,17 @@ class Installation:
 
     Args:
         data: Its data directory.
-        settings: Settings as for `environment`, beside anonymous access on a free port.
+        settings: Settings as for `environment`; without them anonymous access on a free port.
     """
 
     def __init__(self, data: Path, **settings: object) -> None:
         self.data = data
-        self.environment = environment(
-            gateway__mqtt__allow_anonymous=True, gateway__mqtt__port=0, processors__commit_interval_s=1, **settings
-        )
+        usual: dict[str, object] = {
+            "gateway__mqtt__allow_anonymous": True,
+            "gateway__mqtt__port": 0,
+            "processors__commit_interval_s": 1,
+        }
+        self.environment = environment(**(usual | settings))
         self.process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:

@@ -2,7 +2,7 @@
 
 import sys
 
-from gateway.core.errors import ConfigError, StoreError
+from gateway.core.errors import ConfigError, VoltgateError
 from voltgate.output import Exit, say
 
 
@@ -15,7 +15,7 @@ def main() -> int:
     except ConfigError as exc:
         say(f"voltgate: {exc}")
         return Exit.CONFIG
-    except StoreError as exc:
+    except VoltgateError as exc:
         say(f"voltgate: {exc}")
         return Exit.FAILED
     except BrokenPipeError:

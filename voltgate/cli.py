@@ -56,23 +56,30 @@ def demo(
     raise SystemExit(run_demo(data, duration_s=duration, vehicles=vehicles))
 
 
+InsecureOption = Annotated[bool, typer.Option("--insecure", help="Listen beyond this machine without TLS.")]
+
+
+def _run_settings(config: Path | None, data: Path | None, insecure: bool) -> Any:  # noqa: FBT001 - from an option
+    return _settings(config, data, **({"gateway.insecure": True} if insecure else {}))
+
+
 @app.command()
-def run(config: ConfigOption = None, data: DataOption = None, *, insecure: bool = False) -> None:
+def run(config: ConfigOption = None, data: DataOption = None, *, insecure: InsecureOption = False) -> None:
     """Run gateway and processors, supervised. Example: voltgate run --data /var/lib/voltgate."""
     from voltgate.compose import children
     from voltgate.output import say
     from voltgate.supervise import Supervisor, stop_on_signals
 
-    settings = _settings(config, data, **({"gateway.insecure": True} if insecure else {}))
-    raise SystemExit(Supervisor(children(settings), say=say).run(stop_on_signals()))
+    programs = children(_run_settings(config, data, insecure), config)
+    raise SystemExit(Supervisor(programs, say=say).run(stop_on_signals()))
 
 
 @app.command()
-def gateway(config: ConfigOption = None, data: DataOption = None, *, insecure: bool = False) -> None:
+def gateway(config: ConfigOption = None, data: DataOption = None, *, insecure: InsecureOption = False) -> None:
     """Run the gateway alone: terminate MQTT and make bytes durable."""
-    from voltgate.compose import run_gateway
+    from voltgate.compose import become
 
-    raise SystemExit(run_gateway(_settings(config, data, **({"gateway.insecure": True} if insecure else {}))))
+    become(_run_settings(config, data, insecure), "gateway", config=config)
 
 
 @app.command()
@@ -83,9 +90,9 @@ def processors(
     drain: Annotated[bool, typer.Option("--drain", help="Process what the journal holds, then end.")] = False,
 ) -> None:
     """Run the processors alone: journal to lake."""
-    from voltgate.compose import run_processors
+    from voltgate.compose import become
 
-    raise SystemExit(run_processors(_settings(config, data), drain=drain))
+    become(_settings(config, data), "processors", *(["--drain"] if drain else []), config=config)
 
 
 @app.command()

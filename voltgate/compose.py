@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NoReturn
 
 from gateway.app import load_settings
 from gateway.core.settings import Settings
@@ -41,23 +42,22 @@ def with_contract_topics(settings: Settings) -> Settings:
     return Settings.model_validate(dump)
 
 
-def children(settings: Settings) -> list[Child]:
-    """Return the programs of one installation, in the order data flows."""
-    os.environ.update(settings.to_environ())
-    return [Child("gateway", ["-m", "gateway"]), Child("processors", ["-m", "processors"])]
+def children(settings: Settings, config: Path | None = None) -> list[Child]:
+    """Return the programs of one installation, in the order data flows; they read `config` again at SIGHUP."""
+    environ = _environ(settings, config)
+    return [Child(name, ["-m", name, *_arguments(config)], environ=environ) for name in ("gateway", "processors")]
 
 
-def run_gateway(settings: Settings) -> int:
-    """Become the gateway: same process id, so that a service manager signals the right one."""
-    return _become(settings, "gateway")
+def become(settings: Settings, program: str, *arguments: str, config: Path | None = None) -> NoReturn:
+    """Become one program: same process id, so that a service manager signals the right one."""
+    argv = [sys.executable, "-m", program, *_arguments(config), *arguments]
+    os.execve(sys.executable, argv, _environ(settings, config))  # noqa: S606 - our own interpreter, no shell
 
 
-def run_processors(settings: Settings, *, drain: bool) -> int:
-    """Become the processors."""
-    return _become(settings, "processors", *(["--drain"] if drain else []))
+def _arguments(config: Path | None) -> list[str]:
+    return ["--config", str(config)] if config else []
 
 
-def _become(settings: Settings, module: str, *arguments: str) -> int:
-    os.execve(  # noqa: S606 - our own interpreter, no shell
-        sys.executable, [sys.executable, "-m", module, *arguments], {**os.environ, **settings.to_environ()}
-    )
+def _environ(settings: Settings, config: Path | None) -> dict[str, str]:
+    """Return our environment and what the programs cannot know from it and from the file."""
+    return {**os.environ, **settings.to_environ(unlike=load_settings(config, os.environ))}

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import IO
 
@@ -40,11 +40,13 @@ class Child:
         name: What messages call it.
         argv: Arguments after the Python executable.
         restart: Whether it is started again after it ended.
+        environ: Its environment; ours when None.
     """
 
     name: str
     argv: Sequence[str]
     restart: bool = True
+    environ: Mapping[str, str] | None = None
     process: subprocess.Popen[bytes] | None = None
     started_at_s: float = 0.0
     restarts: int = 0
@@ -56,6 +58,7 @@ class Child:
         """Start the program with its diagnostics going to `log` (None: ours)."""
         self.process = subprocess.Popen(
             [sys.executable, *self.argv],
+            env=self.environ,
             stdin=subprocess.DEVNULL,
             stdout=log if log is not None else sys.stderr,
             stderr=log,

@@ -72,7 +72,8 @@ JOURNAL_REFUSE_BYTES: Final = 2 * JOURNAL_IN_FLIGHT_BYTES_MAX
 SEGMENT_BYTES_MAX: Final = 128 * MIB
 
 # ---- processors ------------------------------------------------------------------------------------------------------
-BATCH_ROWS_MAX: Final = 131_072
+BATCH_ROWS_MAX: Final = 65_536
+"""Entries processed at once. Twice as many were no faster and took 200 MB more while catching up."""
 BATCH_BYTES_MAX: Final = 64 * MIB
 RECORDS_PER_PAYLOAD_MAX: Final = 100_000
 BATCH_RECORDS_MAX: Final = 1_000_000

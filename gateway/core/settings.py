@@ -96,7 +96,7 @@ class LakeSettings(Section):
     """The Delta tables; without `url` the directory `lake` in the data directory."""
 
     url: Annotated[str | None, Field(description="directory or s3://bucket/prefix")] = None
-    compact_interval_s: Annotated[Interval, Field(description="how often cold files are merged")] = 900.0
+    compact_interval_s: Annotated[Interval, Field(description="how often small files are merged")] = 300.0
     vacuum_after_s: Annotated[Interval, Field(description="how long replaced files stay for readers")] = DAY_S
     raw_retention_s: Annotated[float, Field(gt=0, description="streams say their own in their contract")] = 90 * DAY_S
     rejects_retention_s: Annotated[float, Field(gt=0)] = 365 * DAY_S

@@ -2,7 +2,7 @@
 
     python -m tests.bench.generator '{"port": 1883, "pid": 4242, "connections": 200, "seconds": 4.2}'
 
-Prints one JSON line per sample, about one a second, and `null` at the end.
+Prints one JSON object at the end, a `Run`.
 """
 
 import asyncio
@@ -59,12 +59,31 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
     generator_cpu_s: float
 
 
+class Run(msgspec.Struct, frozen=True, kw_only=True):
+    """What the generator saw.
+
+    Attributes:
+        samples: Both sides, about once a second while it sent. With over 1,024 sockets always ready, libuv polls up to
+            48 times before it looks at a timer, so a very fast server gets few.
+        rate_per_s: Messages acknowledged per second of sending, the first second included.
+        generator_busy: Share of one CPU that the generator used; near 1 it is the bottleneck.
+    """
+
+    samples: list[Sample]
+    rate_per_s: float
+    generator_busy: float
+
+
 def main() -> int:
     """Run what the argument says."""
     config = msgspec.json.decode(sys.argv[1], type=GeneratorConfig)
     raise_file_limit(config.connections + 100)
 
+    samples: list[Sample] = []
+
     def sample(progress: Progress) -> None:
+        if progress.elapsed_s >= config.seconds:
+            return  # waiting for the last acknowledgements, or closing: no longer what is measured
         now = Sample(
             at_s=time.monotonic(),
             connected=progress.connected,
@@ -74,7 +93,7 @@ def main() -> int:
             server_rss_bytes=rss_bytes(config.pid),
             generator_cpu_s=time.process_time(),
         )
-        print(msgspec.json.encode(now).decode(), flush=True)
+        samples.append(now)
 
     load = LoadConfig(
         target=Target(port=config.port),
@@ -83,8 +102,9 @@ def main() -> int:
         seconds=config.seconds,
         idle=config.idle,
     )
-    uvloop.run(run_load(load, stop=asyncio.Event(), on_progress=sample))
-    print("null", flush=True)
+    summary = uvloop.run(run_load(load, stop=asyncio.Event(), on_progress=sample))
+    run = Run(samples=samples, rate_per_s=summary.rate_per_s, generator_busy=summary.cpu_s / summary.seconds)
+    print(msgspec.json.encode(run).decode(), flush=True)
     return 0
 
 

@@ -41,7 +41,7 @@ def _growth_kib(start: Start, connections: int, workspace: Workspace) -> float:
 def _held_bytes(start: Start, connections: int, workspace: Workspace) -> int:
     """Return a fresh server's resident memory while so many connections are open and silent."""
     with start(workspace) as server:
-        last = load(server, connections=connections, samples=HOLD_S, idle=True)[-1]
+        last = load(server, connections=connections, samples=HOLD_S, idle=True).samples[-1]
     if last.connected != connections:
         raise BenchError(f"{last.connected} of {connections} connections were up; look at the server's limits")
     return last.server_rss_bytes

@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from tests.bench.generator import GeneratorConfig, Sample
+from tests.bench.generator import GeneratorConfig, Run, Sample
 from tests.bench.harness import BenchError, Child, Workspace, python
 from tests.bench.report import Row, row
 from tests.bench.servers import Server, gateway, mosquitto, mosquitto_name, sink
@@ -18,7 +18,8 @@ WINDOW: Final = 20
 ROUNDS: Final = 3
 SAMPLES: Final = 4
 """One a second; the first ends the warm-up."""
-CONNECT_TIMEOUT_S: Final = 40.0
+MIN_SAMPLES: Final = 2
+RUN_TIMEOUT_S: Final = 60.0
 
 Start = Callable[[Workspace], AbstractContextManager[Server]]
 
@@ -62,8 +63,11 @@ def names(connections: int) -> tuple[str, str]:
 def measure(connections: int, workspace: Workspace, *, quick: bool) -> list[Row]:
     """Return the rows at one number of connections."""
     peer = mosquitto_name()
-    alone = _turn(sink, connections, workspace, samples=3)
-    print(f"  generator alone at {connections} connections: {_shown(alone)}")
+    with sink(workspace) as server:
+        alone = load(server, connections=connections, samples=2)
+    print(
+        f"  generator alone at {connections} connections: {alone.rate_per_s:,.0f}/s ({alone.generator_busy:.0%} busy)"
+    )
     turns: dict[str, list[Measured]] = {"ours": [], "peer": []}
     for _ in range(1 if quick else ROUNDS):
         for who, start in (("ours", gateway), ("peer", mosquitto)):
@@ -94,21 +98,20 @@ def _shown(turn: Measured) -> str:
 def _turn(start: Start, connections: int, workspace: Workspace, *, samples: int) -> Measured:
     """Start a server, load it, stop it."""
     with start(workspace) as server:
-        taken = load(server, connections=connections, samples=samples)
+        taken = load(server, connections=connections, samples=samples).samples
+    if len(taken) < MIN_SAMPLES:
+        raise BenchError(f"the generator came to {len(taken)} samples in {samples} s; the machine is overloaded")
     return between(taken[0], taken[-1])
 
 
-def load(server: Server, *, connections: int, samples: int, idle: bool = False) -> list[Sample]:
-    """Run the generator against a server and return its samples, about one a second; at least two where asked for."""
+def load(server: Server, *, connections: int, samples: int, idle: bool = False) -> Run:
+    """Run the generator against a server for about `samples` seconds and return what it saw."""
     config = GeneratorConfig(
         port=server.port, pid=server.child.pid, connections=connections, seconds=samples + 1.0, window=WINDOW, idle=idle
     )
     command = python("tests.bench.generator", msgspec.json.encode(config).decode())
-    log = server.directory / "generator.log"
-    with Child(command, log=log, piped=True) as generator:
-        taken = [msgspec.convert(said, Sample) for said in iter(lambda: generator.read_json(CONNECT_TIMEOUT_S), None)]
-        generator.finish(CONNECT_TIMEOUT_S)
-        server.child.check()
-    if len(taken) < min(samples, 2):
-        raise BenchError(f"the generator came to {len(taken)} samples in {config.seconds} s; the machine is overloaded")
-    return taken
+    with Child(command, log=server.directory / "generator.log", piped=True) as generator:
+        said = generator.read_json(config.seconds + RUN_TIMEOUT_S)
+        generator.finish(RUN_TIMEOUT_S)
+    server.child.check()
+    return msgspec.convert(said, Run)

@@ -91,7 +91,7 @@ class Round:
         self._rate_per_s, self._seed = rate_per_s, seed
         self._data = directory / "data"
         self._load_file, self._fleet_file = directory / "acknowledged", directory / "truth.jsonl"
-        self._port = _free_port()
+        self._port = free_port()
         self._environ = environment(gateway__mqtt__port=self._port, **SETTINGS)
         self._records: list[KillRecord] = []
         self._findings: list[str] = []
@@ -222,7 +222,7 @@ def hit(records: Sequence[KillRecord]) -> set[Failpoint]:
     return {record.kill.failpoint for record in records if record.happened and record.kill.failpoint is not None}
 
 
-def _free_port() -> int:
+def free_port() -> int:
     """Return a port that is free now; the programs need the same one after each restart."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))

@@ -125,7 +125,11 @@ def _simulator_options(short: str) -> Iterator[tuple[str, str, str]]:
     for action in kinds.choices[short]._actions:
         if action.dest != "help":
             default = "" if action.default in (None, False) else f"`{action.default}`"
-            yield f"`{(action.option_strings or [action.dest])[-1]}`", default, (action.help or "").split("; default:")[0]
+            yield (
+                f"`{(action.option_strings or [action.dest])[-1]}`",
+                default,
+                (action.help or "").split("; default:")[0],
+            )
 
 
 def settings() -> str:
@@ -157,9 +161,14 @@ def _type(field: FieldInfo) -> str:
         return " or ".join(f"`{value}`" for value in get_args(annotation))
     inner = next((a for a in get_args(annotation) if a is not type(None)), annotation)
     inner = get_args(inner)[0] if get_args(inner) else inner
-    return {"str": "text", "int": "integer", "float": "number", "bool": "true or false", "Path": "path", "SecretStr": "secret"}[
-        inner.__name__
-    ]
+    return {
+        "str": "text",
+        "int": "integer",
+        "float": "number",
+        "bool": "true or false",
+        "Path": "path",
+        "SecretStr": "secret",
+    }[inner.__name__]
 
 
 def _default(field: FieldInfo) -> str:
@@ -214,7 +223,9 @@ def units() -> str:
     for unit in UNITS.values():
         dimensions.setdefault(unit.dimension, []).append(f"`{unit.symbol}`")
     rows = [(name, " ".join(symbols)) for name, symbols in dimensions.items()]
-    integrals = [(f"`{symbol}`", f"`{one.unit}`", f"`{one.quantity}_{one.suffix}`") for symbol, one in INTEGRALS.items()]
+    integrals = [
+        (f"`{symbol}`", f"`{one.unit}`", f"`{one.quantity}_{one.suffix}`") for symbol, one in INTEGRALS.items()
+    ]
     head = ["a field in", "has an integral in", "in a column that ends in"]
     return "\n".join([*_table(["quantity", "units"], rows), "", *_table(head, integrals)])
 
@@ -227,7 +238,9 @@ def metrics() -> str:
         for family, labels in _families(registry):
             name = family.name + {"counter": "_total", "info": "_info"}.get(family.type, "")
             if name.startswith("voltgate_"):
-                rows.append((f"`{name}`", family.type, " ".join(f"`{label}`" for label in labels), family.documentation))
+                rows.append(
+                    (f"`{name}`", family.type, " ".join(f"`{label}`" for label in labels), family.documentation)
+                )
         lines += ["", f"## {process.capitalize()}", "", *_table(["metric", "type", "labels", "what"], rows)]
     return "\n".join(lines).strip()
 
@@ -247,7 +260,13 @@ def gateway_registry() -> CollectorRegistry:
     lag_histogram(registry)
     empty: dict[str, Any] = {}
     for name, kind in inspect.get_annotations(gateway_metrics.Sources).items():
-        empty[name] = EventCounter() if kind is EventCounter else dict if "Samples" in str(kind) or "Mapping" in str(kind) else float
+        empty[name] = (
+            EventCounter()
+            if kind is EventCounter
+            else dict
+            if "Samples" in str(kind) or "Mapping" in str(kind)
+            else float
+        )
     gateway_metrics.register_gateway(registry, gateway_metrics.Sources(**empty))
     return registry
 

@@ -1,9 +1,12 @@
 """What a window says of a field: edges, gaps, nulls and the sums of larger windows."""
 
+import random
+
 import polars as pl
 import pytest
 
 from processors.contracts.windows import AggregateKind as Kind
+from processors.stages.panes import aggregate_panes
 from processors.stages.windows import WindowState, advance
 from tests.unit.processors.stages.window_frames import plan_of, readings_of, ticks_of
 
@@ -24,13 +27,18 @@ def test_constant_speed_at_one_hertz_covers_the_whole_minute() -> None:
     assert (pytest.approx(row["integral"]), pytest.approx(row["time_mean"])) == (0.6, 36.0)
 
 
-def test_window_is_the_same_to_the_last_bit_alone_and_among_others() -> None:
-    """A restart computes windows in other company, so company must not show in the digits."""
-    samples = [(60.0 * minute + 13.37 * i, 31.7 * i + minute) for minute in range(40) for i in range(3)]
-    together = minutes(samples, *AREAS)
-    alone = [minutes(samples[i : i + 3], *AREAS).row(0) for i in range(0, len(samples), 3)]
-    offset = together.columns.index("offset")
-    assert [row[:offset] for row in together.rows()] == [row[:offset] for row in alone]
+def test_pane_is_the_same_to_the_last_bit_alone_and_among_others() -> None:
+    """A restart computes panes in other company, and that must not show in the digits."""
+    chance = random.Random(1)
+    samples = pl.DataFrame(
+        [(0, pane, pane * 60_000_000 + at, chance.uniform(0.0, 100.0))
+         for pane in range(100) for at in sorted(chance.sample(range(60_000_000), 3))],
+        schema={"_device": pl.UInt32(), "_pane": pl.Int64(), "_at": pl.Int64(), "speed_kmh": pl.Float64()},
+        orient="row",
+    )  # fmt: skip
+    together = aggregate_panes(plan_of(*AREAS), samples)
+    alone = [aggregate_panes(plan_of(*AREAS), pane) for pane in samples.partition_by("_pane")]
+    assert together.rows() == pl.concat(alone).rows()
 
 
 def test_minutes_add_up_to_the_trip() -> None:
