@@ -43,6 +43,10 @@ class Sink(Protocol):
         """Append the rows that each table does not hold yet; safe to repeat. Blocks. Raises: SinkError."""
         ...
 
+    def sync(self) -> None:
+        """Return once everything written survives a power loss. Blocks. Raises: OSError."""
+        ...
+
 
 class Events(Protocol):
     """What a pump says to whoever watches: measures, logs, status files. Called in the pump's thread."""
@@ -168,6 +172,8 @@ class Pump:
             return
         state = self._chain.to_bytes(self._committed)
         try:
+            # A checkpoint says that what lies before it need not be read again, so the rows must be on disk first.
+            self._sink.sync()
             self._cursors.store(Checkpoint(cursor=CURSOR, offset=self._committed_offset, state=state))
         except OSError as error:
             self._events.not_checkpointed(error)

@@ -6,6 +6,7 @@ know what the rows mean. Exactly once rests on one rule: the transaction version
 version by itself, so the check is made here, before every append, on a refreshed handle.
 """
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed, wait
 from functools import partial
@@ -166,6 +167,15 @@ class Lake:
         finally:
             wait(futures)  # Every table has come to rest before the caller may try again.
         return {name: future.result() for future, name in futures.items()}
+
+    def sync(self) -> None:
+        """Return once everything written survives a power loss; an object store promises that by itself.
+
+        delta-rs leaves files to the page cache. It does not name them all, so the whole file system is asked; the call is
+        made once per checkpoint, and what it writes would be written seconds later anyway.
+        """
+        if "://" not in self._location:
+            os.sync()
 
     def close(self) -> None:
         """Wait for writes under way; nothing is buffered here."""

@@ -57,5 +57,8 @@ class MemorySink:
             written[name] = fresh.height
         return written
 
+    def sync(self) -> None:
+        """Do nothing: memory does not survive, and does not claim to."""
+
     def close(self) -> None:
         """Do nothing: there is nothing to wait for."""

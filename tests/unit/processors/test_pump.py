@@ -168,6 +168,25 @@ def test_everything_arrives_once(chain: Chain, envelopes: list[Envelope]) -> Non
     assert len(envelopes) == world.cursors.stored[CURSOR].offset
 
 
+def test_rows_are_on_disk_before_the_checkpoint_says_so(chain: Chain, envelopes: list[Envelope]) -> None:
+    """Where the store cannot make its rows durable, the old checkpoint stands: they come again from the journal."""
+    world = World(chain, to_journal(envelopes))
+    pump = world.pump(rows_max=100)
+    drain(pump)
+    refused = OSError(5, "Input/output error")
+
+    def fail() -> None:
+        raise refused
+
+    world.sink.sync = fail  # type: ignore[method-assign]
+    pump.checkpoint(0.0)
+    assert {} == world.cursors.stored
+    assert "not checkpointed" == world.seen.names[-1]
+    del world.sink.sync
+    pump.checkpoint(1.0)
+    assert len(envelopes) == world.cursors.stored[CURSOR].offset
+
+
 def test_few_entries_wait_for_company(chain: Chain, envelopes: list[Envelope]) -> None:
     """Below the batch size entries are read once per commit interval; a full batch is read at once."""
     world = World(chain, to_journal(envelopes[:50]))
