@@ -64,6 +64,8 @@ STOP_TIMEOUT_S: Final = 9.0
 """Draining and committing take milliseconds; a service manager that gives 10 s must not need to kill."""
 LOCK_WAIT_S: Final = 10.0
 """A gateway that was told to stop holds the journal for up to `STOP_TIMEOUT_S`; its successor waits that long."""
+BROKEN_GRACE_S: Final = 3.0
+"""Between a failed fdatasync and the end: devices hear that nothing is durable, /readyz and the log say why."""
 HEARTBEAT_S: Final = 0.25
 RELOADABLE: Final = frozenset(
     {"GATEWAY__TICK_S", "GATEWAY__MQTT__ALLOW_ANONYMOUS", "JOURNAL__RETENTION_AGE_S", "JOURNAL__RETENTION_BYTES"}
@@ -165,6 +167,7 @@ class Gateway:
         self._unread_deleted = 0
         self._commands_waiting = 0
         self._admission: Admission | None = None
+        self._broken: JournalBroken | None = None
 
     def stop(self) -> None:
         """Ask a running gateway to end. On the loop's thread; safe to repeat."""
@@ -174,7 +177,7 @@ class Gateway:
         """Serve until `stop`; `ready` is called once devices can connect.
 
         Raises:
-            VoltgateError: A part cannot start.
+            VoltgateError: A part cannot start, or the journal broke.
             OSError: A port cannot be bound, or the data directory cannot be written.
             TimeoutError: The parts did not end in time.
         """
@@ -192,6 +195,8 @@ class Gateway:
                 for task in background:
                     task.cancel()
         self._log.info("stopped", **self._events.counts())
+        if self._broken is not None:
+            raise self._broken
 
     async def _start(
         self, parts: AsyncExitStack, tasks: asyncio.TaskGroup, ready: Callable[[Endpoints], None]
@@ -499,6 +504,11 @@ class Gateway:
             self._log.info("journal_durable_again")
         else:
             self._log.error("journal_not_durable", detail=text)
+        if isinstance(error, JournalBroken) and self._broken is None:
+            # Only a process that opens the journal again can be sure of what is on disk, so this one ends and is
+            # started anew by whoever watches it.
+            self._broken = error
+            asyncio.get_running_loop().call_later(BROKEN_GRACE_S, self.stop)
 
     # ---- configuration, while it runs --------------------------------------------------------------------------------
     def reload(self, load: Callable[[], Settings]) -> None:

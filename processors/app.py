@@ -97,6 +97,7 @@ class Processors:
         self._stop = threading.Event()
         self._heartbeat = Heartbeat(now_s=time.monotonic, name="pump", age_max_s=HEARTBEAT_AGE_MAX_S)
         self._journal_error: str | None = None
+        self._status_error: str | None = None
         self._status_at_s = 0.0
 
     def stop(self) -> None:
@@ -160,13 +161,13 @@ class Processors:
                     ledger=msgspec.structs.asdict(watch.ledger),
                 )
 
-            parts.callback(lambda: write_private(run_file, msgspec.json.encode(status(running=False))))
+            parts.callback(lambda: self._show(run_file, status(running=False)))
             write_private(run_file, msgspec.json.encode(status()))
             ready(status())
             self._log.info(
                 "ready", offset=state.next_offset, observe_port=observe.port, streams=list(contracts.streams)
             )
-            self._loop(pump, upkeep, watch, lambda: write_private(run_file, msgspec.json.encode(status())))
+            self._loop(pump, upkeep, watch, lambda: self._show(run_file, status()))
             self._finish(pump)
             self._log.info("stopped", offset=pump.offset, lag_entries=pump.lag_entries)
 
@@ -188,6 +189,17 @@ class Processors:
                 if self._drain and pump.lag_entries == 0:
                     return
                 self._stop.wait(pause_s)
+
+    def _show(self, run_file: Path, status: Status) -> None:
+        """Replace the run file; where the disk has no room the old one stands, which is no reason to end."""
+        try:
+            write_private(run_file, msgspec.json.encode(status))
+        except OSError as error:
+            if self._status_error is None:
+                self._log.warning("status_not_written", detail=str(error))
+            self._status_error = str(error)
+        else:
+            self._status_error = None
 
     def _step(self, pump: "Pump", *, hurry: bool) -> float:
         """Step once; an unreadable journal is said once and tried again."""

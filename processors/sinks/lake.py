@@ -171,7 +171,7 @@ class Lake:
     def sync(self) -> None:
         """Return once everything written survives a power loss; an object store promises that by itself.
 
-        delta-rs leaves files to the page cache. It does not name them all, so the whole file system is asked; the call is
+        delta-rs leaves files to the page cache and does not name them all, so every file system is asked; the call is
         made once per checkpoint, and what it writes would be written seconds later anyway.
         """
         if "://" not in self._location:

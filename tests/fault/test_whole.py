@@ -139,7 +139,7 @@ class FileSizeLimit:
 @contextmanager
 def small_disk(directory: Path) -> Iterator[Tmpfs | FileSizeLimit]:
     """A disk that a test can fill."""
-    mount = ["mount", "-t", "tmpfs", "-o", "size=96m", "tmpfs", str(directory)]
+    mount = ["false", "mount", "-t", "tmpfs", "-o", "size=96m", "tmpfs", str(directory)]
     try:
         mounted = subprocess.run(mount, capture_output=True).returncode == 0
     except FileNotFoundError:
