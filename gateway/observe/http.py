@@ -21,6 +21,8 @@ from gateway.core.limits import CONTROL_BODY_BYTES_MAX, CONTROL_REQUEST_TIMEOUT_
 from gateway.observe.health import Check, failures
 
 STOP_TIMEOUT_S: Final = 2.0
+SHUTDOWN_POLL_S: Final = 0.05
+"""How often the server looks whether it shall stop; the default of half a second would be the longest part of a stop."""
 _JSON: Final = "application/json"
 
 Answer = tuple[int, Mapping[str, object]]
@@ -64,7 +66,9 @@ class ObserveServer:
 
         Handler.pages, Handler.posts, Handler.token = pages, posts, token or ""
         self._server = _BoundedServer((host, port), Handler)
-        self._thread = threading.Thread(target=self._server.serve_forever, name="observe", daemon=True)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(SHUTDOWN_POLL_S,), name="observe", daemon=True
+        )
 
     @property
     def port(self) -> int:

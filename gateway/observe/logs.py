@@ -4,9 +4,10 @@ Everything in a field is made inert here, so a peer's text can neither forge a l
 are replaced by name and by value.
 """
 
+import contextlib
 import sys
 from collections.abc import Collection, MutableMapping
-from typing import Any, Final, Literal, TextIO
+from typing import Any, Final, Literal, TextIO, cast
 
 import structlog
 
@@ -49,7 +50,7 @@ def make_logger(
         else structlog.dev.ConsoleRenderer(colors=stream.isatty(), exception_formatter=structlog.dev.plain_traceback)
     )
     logger: Logger = structlog.wrap_logger(
-        structlog.WriteLogger(stream),
+        structlog.WriteLogger(cast("TextIO", _Unfailing(stream))),
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True, key="at"),
@@ -62,6 +63,21 @@ def make_logger(
         context_class=dict,
     )
     return logger.bind(**context)
+
+
+class _Unfailing:
+    """A stream that loses a line where its disk is full or its reader is gone, because that must not end the process."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        with contextlib.suppress(OSError):
+            self._stream.write(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            self._stream.flush()
 
 
 def make_inert(_logger: object, _method: str, event: EventDict) -> EventDict:

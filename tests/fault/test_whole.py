@@ -129,7 +129,8 @@ class FileSizeLimit:
 
     def fill(self, pids: list[int]) -> None:
         for pid in pids:
-            resource.prlimit(pid, resource.RLIMIT_FSIZE, (1, resource.RLIM_INFINITY))
+            # Enough for the journal's durable end, which is written in place and needs no room on a full disk either.
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, (100, resource.RLIM_INFINITY))
 
     def free(self, pids: list[int]) -> None:
         for pid in pids:
@@ -139,7 +140,7 @@ class FileSizeLimit:
 @contextmanager
 def small_disk(directory: Path) -> Iterator[Tmpfs | FileSizeLimit]:
     """A disk that a test can fill."""
-    mount = ["false", "mount", "-t", "tmpfs", "-o", "size=96m", "tmpfs", str(directory)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=96m", "tmpfs", str(directory)]
     try:
         mounted = subprocess.run(mount, capture_output=True).returncode == 0
     except FileNotFoundError:

@@ -46,7 +46,7 @@ SETTINGS: Final = {
     "gateway.mqtt.allow_anonymous": "the client id is the device id, and nobody proves it",
     "gateway.mqtt.tenant_default": "tenant of anonymous devices, and of topics that name none",
     "gateway.mqtt.topics": "topic patterns that devices publish on, the first match wins; contracts add theirs",
-    "gateway.mqtt.topics[].pattern": "`{tenant}`, `{device_id}` and, last, `{channel}` are levels; `+` and a last `#` as in MQTT",
+    "gateway.mqtt.topics[].pattern": "levels `{tenant}`, `{device_id}` and, last, `{channel}`; `+` and `#` as in MQTT",
     "gateway.mqtt.topics[].channel": "the channel, where the pattern has no `{channel}`",
     "journal.segment_bytes_max": "a journal file is closed before it is longer",
     "journal.commit_window_s": "how long the first message of a commit waits for company",

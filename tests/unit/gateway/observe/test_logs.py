@@ -1,5 +1,6 @@
 """Logs: one inert line per event, without secrets."""
 
+import errno
 import io
 import json
 from typing import Any
@@ -92,3 +93,16 @@ def test_events_below_the_level_are_not_written() -> None:
     log.info("quiet")
     log.warning("loud")
     assert [json.loads(line)["event"] for line in stream.getvalue().splitlines()] == ["loud"]
+
+
+def test_a_full_disk_costs_the_line_and_not_the_process() -> None:
+    """The log often lies on the disk whose being full is to be logged."""
+
+    class FullDisk(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(errno.ENOSPC, "no space left on device")
+
+        def flush(self) -> None:
+            raise OSError(errno.ENOSPC, "no space left on device")
+
+    make_logger(stream=FullDisk()).error("journal_not_durable")
