@@ -49,11 +49,12 @@ def demo(
         float | None, typer.Option("--duration", min=1, help="Seconds; without it until Ctrl-C.")
     ] = None,
     vehicles: Annotated[int, typer.Option("--vehicles", min=1, max=5000, help="Simulated vehicles.")] = 40,
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="MQTT port; 0 takes a free one.")] = 1883,
 ) -> None:
     """Run everything on this machine with a simulated fleet. Example: voltgate demo --duration 60."""
     from voltgate.demo import run_demo
 
-    raise SystemExit(run_demo(data, duration_s=duration, vehicles=vehicles))
+    raise SystemExit(run_demo(data, duration_s=duration, vehicles=vehicles, port=port))
 
 
 InsecureOption = Annotated[bool, typer.Option("--insecure", help="Listen beyond this machine without TLS.")]
@@ -320,6 +321,21 @@ def device_ls(config: ConfigOption = None, data: DataOption = None, *, as_json: 
     from voltgate.device_commands import list_devices
 
     list_devices(_settings(config, data), as_json=as_json)
+
+
+@device.command("show")
+def device_show(
+    device_id: Annotated[str, typer.Argument(help="Name of the device.")],
+    tenant: Annotated[str, typer.Option("--tenant", help="Whose device it is.")] = "default",
+    config: ConfigOption = None,
+    data: DataOption = None,
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the newest value of every field, and how old it is."""
+    from voltgate.device_commands import show_device
+
+    raise SystemExit(show_device(_settings(config, data), tenant, device_id, as_json=as_json))
 
 
 @device.command("revoke")

@@ -25,7 +25,6 @@ from voltgate.output import Exit, say
 from voltgate.status import read_run_file
 from voltgate.supervise import Child, Supervisor, stop_on_signals
 
-MQTT_PORT = 1883
 START_TIMEOUT_S = 30.0
 COMMIT_INTERVAL_S = 2.0
 """Shorter than a fleet's: somebody is watching."""
@@ -35,7 +34,7 @@ GARBAGE_SHARE, DUPLICATE_SHARE = 0.002, 0.005
 """A fleet is never clean; the ledger shows where the dirt goes."""
 
 
-def run_demo(data: Path, *, duration_s: float | None, vehicles: int) -> int:
+def run_demo(data: Path, *, duration_s: float | None, vehicles: int, port: int) -> int:
     """Run until `duration_s` or Ctrl-C, print the ledger, and return 0 when it balances."""
     stop = stop_on_signals()
     say("voltgate demo: nothing leaves this computer")
@@ -43,7 +42,7 @@ def run_demo(data: Path, *, duration_s: float | None, vehicles: int) -> int:
     settings = compose.load(
         None,
         data,
-        {"gateway.mqtt.port": _free_port(MQTT_PORT), "processors.commit_interval_s": COMMIT_INTERVAL_S},
+        {"gateway.mqtt.port": _free_port(port), "processors.commit_interval_s": COMMIT_INTERVAL_S},
     )
     credentials = register_vehicles(settings, vehicles)
     programs = compose.children(settings)

@@ -1,7 +1,10 @@
 """`voltgate device`: who may connect."""
 
 import time
+from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from gateway.app import open_registry
 from gateway.core.settings import Settings
@@ -45,6 +48,30 @@ def list_devices(settings: Settings, *, as_json: bool) -> None:
     finally:
         registry.close()
     print_rows(["tenant", "device_id", "username", "state", "note"], rows, as_json=as_json)
+
+
+def show_device(settings: Settings, tenant: str, device_id: str, *, as_json: bool) -> int:
+    """Print the newest value of every field of a device, with when it was measured, as of the last checkpoint."""
+    import polars as pl
+
+    from voltgate.ledger import read_state
+
+    chosen = (pl.col("tenant") == tenant) & (pl.col("device_id") == device_id)
+    rows: list[tuple[object, ...]] = []
+    for stream, state in read_state(settings).streams.items():
+        if state.devices.frame is None:
+            continue
+        for row in state.devices.frame.filter(chosen).iter_rows(named=True):
+            rows += [(stream, name, row[name], at) for name, at in _times(row) if at is not None]
+    if not rows:
+        say(f"voltgate: nothing is known of {device_id!r} of tenant {tenant!r} up to the last checkpoint")
+        return Exit.NOT_FOUND
+    print_rows(["stream", "field", "value", "measured_at"], rows, as_json=as_json)
+    return Exit.OK
+
+
+def _times(row: Mapping[str, Any]) -> list[tuple[str, datetime | None]]:
+    return [(name.removesuffix(":at"), value) for name, value in row.items() if name.endswith(":at")]
 
 
 def revoke_device(settings: Settings, tenant: str, device_id: str) -> int:

@@ -16,6 +16,7 @@ from gateway.core.settings import Settings
 
 if TYPE_CHECKING:
     from gateway.journal.reader import SegmentReader
+    from processors.stages.chain import ChainState
 
 CURSOR = "lake"
 
@@ -71,27 +72,36 @@ def table_counts(lake: Path) -> dict[str, int]:
     }
 
 
+def read_state(settings: Settings) -> "ChainState":
+    """Return what the processors knew at their last checkpoint; the empty state before the first.
+
+    Raises: StoreError: The journal or the checkpoint is unreadable.
+    """
+    from gateway.journal.cursors import FileCursors
+    from gateway.journal.reader import SegmentReader
+    from processors.app import contracts_of
+    from processors.stages.chain import Chain
+
+    chain = Chain(contracts_of(settings))
+    checkpoint = FileCursors(settings.data / "cursors").load(CURSOR)
+    if checkpoint is not None:
+        return chain.from_bytes(checkpoint.state)
+    return chain.empty_state(SegmentReader(settings.data / "ingest").start_offset())
+
+
 def read_balance(settings: Settings) -> Balance:
     """Count journal, checkpoint and lake, and compare; the processors must have stopped, or two moments are compared.
 
     Raises: StoreError: The journal or a checkpoint is unreadable.
     """
     from dashboards.queries import history
-    from gateway.journal.cursors import FileCursors
     from gateway.journal.reader import SegmentReader
-    from processors.app import contracts_of
-    from processors.stages.chain import Chain
-    from processors.stages.ledger import Ledger
 
     lake = Path(settings.lake_url)
     reader = SegmentReader(settings.data / "ingest")
-    checkpoint = FileCursors(settings.data / "cursors").load(CURSOR)
-    if checkpoint is None:
-        ledger, offset = Ledger(), reader.start_offset()
-    else:
-        chain = Chain(contracts_of(settings))
-        ledger, offset = chain.from_bytes(checkpoint.state).ledger, checkpoint.offset
-    in_flight = _count_messages(reader, offset)
+    state = read_state(settings)
+    ledger = state.ledger
+    in_flight = _count_messages(reader, state.next_offset)
     counts = table_counts(lake)
     rows = {name: n for name, n in counts.items() if name not in ("raw", "rejects") and not name.startswith("windows_")}
     rejected: dict[str, int] = {}

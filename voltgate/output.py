@@ -1,5 +1,6 @@
 """How the command line talks: stdout is data, stderr is talk, `--json` for machines."""
 
+import contextlib
 import json
 import os
 import sys
@@ -23,9 +24,10 @@ class Exit(IntEnum):
 
 
 def say(line: str) -> None:
-    """Write one line of talk."""
-    sys.stderr.write(f"{line}\n")
-    sys.stderr.flush()
+    """Write one line of talk; where the disk is full or the reader gone it is lost, which must end nobody."""
+    with contextlib.suppress(OSError):
+        sys.stderr.write(f"{line}\n")
+        sys.stderr.flush()
 
 
 def fail(line: str, code: Exit = Exit.FAILED) -> NoReturn:

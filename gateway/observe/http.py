@@ -22,7 +22,7 @@ from gateway.observe.health import Check, failures
 
 STOP_TIMEOUT_S: Final = 2.0
 SHUTDOWN_POLL_S: Final = 0.05
-"""How often the server looks whether it shall stop; the default of half a second would be the longest part of a stop."""
+"""How often the server looks whether it shall stop; by default half a second, the longest part of a stop."""
 _JSON: Final = "application/json"
 
 Answer = tuple[int, Mapping[str, object]]

@@ -66,7 +66,7 @@ def make_logger(
 
 
 class _Unfailing:
-    """A stream that loses a line where its disk is full or its reader is gone, because that must not end the process."""
+    """A stream that loses a line where its disk is full or its reader is gone: that must not end the process."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream

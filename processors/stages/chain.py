@@ -1,6 +1,6 @@
 """Journal entries to rows: the stages in order, and the state they share.
 
-    1 split by contract   2 ticks   3 decode   4 duplicates   5 clocks   6 windows   7 count
+    1 split by contract   2 ticks   3 decode   4 duplicates   5 clocks   6 windows   7 newest values   8 count
 
 A pure function: `run` takes a batch and a state and returns frames and a new state, so a batch that fails leaves no
 trace and the same journal gives the same rows however it is cut into batches. (Of windows the newest revision is the
@@ -24,6 +24,7 @@ from processors.contracts.load import ContractSet
 from processors.contracts.model import Contract
 from processors.stages.clocks import CLAMPED, clamp_clocks
 from processors.stages.decode import StreamDecoder
+from processors.stages.device_state import DeviceState, update_devices
 from processors.stages.duplicates import (
     DuplicateState,
     RejectionState,
@@ -70,10 +71,12 @@ class StreamState(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     Attributes:
         duplicates: Readings seen.
         windows: Open and revisable windows; None for a stream without.
+        devices: The newest value of every field of every device.
     """
 
     duplicates: DuplicateState
     windows: WindowState | None
+    devices: DeviceState
 
 
 class ChainState(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -97,6 +100,7 @@ class _PackedState(msgspec.Struct, frozen=True, kw_only=True):
     next_offset: int
     duplicates: dict[str, bytes]
     windows: dict[str, bytes]
+    devices: dict[str, bytes]
     rejections: bytes
     ledger: Ledger
 
@@ -208,6 +212,7 @@ class Chain:
                 next_offset=state.next_offset,
                 duplicates={name: stream.duplicates.to_bytes() for name, stream in state.streams.items()},
                 windows={name: stream.windows.to_bytes() for name, stream in state.streams.items() if stream.windows},
+                devices={name: stream.devices.to_bytes() for name, stream in state.streams.items()},
                 rejections=state.rejections.to_bytes(),
                 ledger=state.ledger,
             )
@@ -217,9 +222,9 @@ class Chain:
         """Invert `to_bytes`, under the contracts of today.
 
         A stream that is new begins empty. One whose window plan changed begins its windows anew, which
-        `ledger.restarted`
-        counts: windows that were open then hold what came after (`voltgate recompute` mends them). What a removed
-        stream remembered is dropped, its counts stay.
+        `ledger.restarted` counts: windows that were open then hold what came after. One whose fields changed their type
+        forgets its devices' newest values until these report again. What a removed stream remembered is dropped, its
+        counts stay.
 
         Raises: CheckpointError: The bytes are no state, or one of another version; go on from the journal's start.
         """
@@ -236,6 +241,10 @@ class Chain:
             name = contract.stream
             if name in packed.duplicates:
                 stream = msgspec.structs.replace(stream, duplicates=DuplicateState.from_bytes(packed.duplicates[name]))
+            if name in packed.devices:
+                devices = DeviceState.from_bytes(packed.devices[name])
+                if _is_of(devices, contract):
+                    stream = msgspec.structs.replace(stream, devices=devices)
             if contract.windows and name in packed.windows:
                 try:
                     windows = WindowState.from_bytes(contract.windows, packed.windows[name])
@@ -345,15 +354,21 @@ def _run_stream(
         )
     return _Ran(
         tables=tables,
-        state=StreamState(duplicates=duplicates, windows=windows),
+        state=StreamState(duplicates=duplicates, windows=windows, devices=update_devices(state.devices, readings)),
         rejections=decoded.rejections,
         counts=counts,
     )
 
 
+def _is_of(devices: DeviceState, contract: Contract) -> bool:
+    """Return whether every value kept is of the type that the contract gives its field today."""
+    kept = {} if devices.frame is None else devices.frame.schema
+    return all(kept.get(field.name, field.dtype) == field.dtype for field in contract.fields)
+
+
 def _empty_stream(contract: Contract) -> StreamState:
     windows = WindowState.empty(contract.windows) if contract.windows else None
-    return StreamState(duplicates=DuplicateState.empty(), windows=windows)
+    return StreamState(duplicates=DuplicateState.empty(), windows=windows, devices=DeviceState.empty())
 
 
 def _gap(batch: EntryBatch, state: ChainState) -> int:

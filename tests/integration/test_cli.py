@@ -22,7 +22,7 @@ SENT = [json.dumps(GOOD | {"ts": f"2026-11-23T12:00:{i:02}Z"}).encode() for i in
 @pytest.fixture(scope="module")
 def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     """Yield a running installation that took five good messages and two bad ones of one bus."""
-    with Installation(tmp_path_factory.mktemp("cli")) as running:
+    with Installation(tmp_path_factory.mktemp("cli"), processors__checkpoint_interval_s=1) as running:
         publish(running.port, "bus-7", "telemetry", SENT)
         until(lambda: lake_has(running, "raw", len(SENT)), what="all messages in the lake")
         yield running
@@ -122,6 +122,14 @@ def test_devices_are_added_listed_and_revoked(installation: Installation) -> Non
     rows = [json.loads(line) for line in installation.voltgate("device", "ls", "--json").splitlines()]
     assert [(row["device_id"], row["state"]) for row in rows] == [("bus-42", "revoked")]
     installation.voltgate("device", "revoke", "nobody", expected_code=4)
+
+
+def test_device_show_prints_newest_values_with_their_time(installation: Installation) -> None:
+    """A value is never shown without its age."""
+    rows = [json.loads(line) for line in installation.voltgate("device", "show", "bus-7", "--json").splitlines()]
+    by_field = {row["field"]: row for row in rows}
+    assert by_field["soc_pct"]["value"] == 55.5
+    assert by_field["soc_pct"]["measured_at"].startswith("2026-11-23T12:00:04")
 
 
 def test_status_says_that_both_programs_are_ready(installation: Installation) -> None:

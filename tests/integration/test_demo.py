@@ -16,7 +16,19 @@ pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("demo")]
 
 def start_demo(data: Path, *arguments: str) -> subprocess.Popen[str]:
     """Start the demo with few vehicles."""
-    command = [sys.executable, "-m", "voltgate", "demo", "--data", str(data), "--vehicles", "8", *arguments]
+    command = [
+        sys.executable,
+        "-m",
+        "voltgate",
+        "demo",
+        "--data",
+        str(data),
+        "--vehicles",
+        "8",
+        "--port",
+        "0",
+        *arguments,
+    ]
     return subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 

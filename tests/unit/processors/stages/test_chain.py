@@ -184,6 +184,28 @@ def test_changed_window_plan_restarts_windows_and_nothing_else() -> None:
     assert (1, {"scooter": 1}) == (outputs.tables["scooter"].height, outputs.counts.duplicates)
 
 
+def test_newest_values_survive_a_restart_with_their_age() -> None:
+    """A loaded state knows each device's newest value and when it was measured, duplicates not counted."""
+    chain = scooters("1 min")
+    _, state = run(chain, [scooter(s) for s in (0, 7, 3, 7)], [2])
+    frame = state.streams["scooter"].devices.frame
+    assert frame is not None
+    row = frame.row(0, named=True)
+    assert ("s-1", 10.0, 3) == (row["device_id"], row["speed_kmh"], row["readings"])
+    assert START + timedelta(seconds=7) == row["speed_kmh:at"]
+
+
+def test_changed_field_type_forgets_newest_values_only() -> None:
+    """A field that is text from now on does not meet the numbers it had."""
+    before = scooters("1 min")
+    text = SMALL_WINDOWS.format(size="1 min").replace("{type: float, unit: km/h}", "{type: str}")
+    after = Chain(ContractSet([parse_contract(text.replace("[mean]", "[count]"), file="scooter.yaml")]))
+    _, state = run(before, [scooter(s) for s in range(3)], [])
+    loaded = after.from_bytes(before.to_bytes(state))
+    assert loaded.streams["scooter"].devices.frame is None
+    assert {"scooter": 3} == loaded.ledger.rows
+
+
 def test_removed_and_added_streams_load(chain: Chain) -> None:
     """State of a stream that is gone is dropped, a new stream begins empty, counts stay."""
     other = scooters("1 min")
