@@ -115,6 +115,8 @@ def _table(results: Sequence[RoundResult], wanted: set[Failpoint]) -> list[str]:
 def _line(record: KillRecord) -> str:
     kill = record.kill
     moment = f"{kill.delay_s * 1e3:.0f} ms after " + ("load" if kill.loaded else "ready")
+    if kill.again_after_s is not None:
+        moment += f" + {kill.again_after_s:.1f} s"
     where = moment if kill.failpoint is None else f"{kill.failpoint}, hit {kill.nth}"
     restart = "" if record.restart_s is None else f"{record.restart_s:.2f} s"
     missed = "" if record.happened else "  NOT KILLED"

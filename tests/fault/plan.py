@@ -39,6 +39,12 @@ HITS: Final[Mapping[Failpoint, tuple[int, int]]] = {
 COMPACTION: Final = (Failpoint.LAKE_BEFORE_COMPACT, Failpoint.LAKE_AFTER_COMPACT)
 """Need a table of many small files, so they come last and before that nothing is compacted."""
 DELAY_S_MAX: Final = 0.3
+LOADED: Final = 0.7
+"""Part of the random moments that wait for load."""
+TWICE: Final = 0.6
+"""Part of the kills of everything that come twice."""
+START_S: Final = (0.3, 1.5)
+"""About how long a start takes."""
 KILLS_PER_ROUND: Final = 20
 """A round keeps its whole journal in memory to compare it, so a long run is several of them."""
 
@@ -53,6 +59,7 @@ class Kill(msgspec.Struct, frozen=True, kw_only=True):
         delay_s: Random moment: how long after the system is ready.
         loaded: Random moment: whether acknowledgements must flow again before the delay begins. Without, the kill comes
             in the middle of recovery and reconnects.
+        again_after_s: Everything: killed a second time so long after the start, before it is ready; None for once.
     """
 
     target: Target
@@ -60,6 +67,7 @@ class Kill(msgspec.Struct, frozen=True, kw_only=True):
     nth: int = 1
     delay_s: float = 0.0
     loaded: bool = True
+    again_after_s: float | None = None
 
 
 def target_of(failpoint: Failpoint) -> Target:
@@ -90,11 +98,17 @@ def plan_round(seed: int, kills: int, *, failpoints: bool = True) -> list[Kill]:
     turns: list[Target] = []
     while len(planned) + len(turns) < kills:
         turns += chance.sample(list(Target), len(Target))
-    planned += [
-        Kill(target=target, delay_s=chance.uniform(0.0, DELAY_S_MAX), loaded=chance.random() < 0.7)
-        for target in turns[: kills - len(planned)]
-    ]
-    return planned
+    return planned + [_at_random(target, chance) for target in turns[: kills - len(planned)]]
+
+
+def _at_random(target: Target, chance: random.Random) -> Kill:
+    twice = target is Target.EVERYTHING and chance.random() < TWICE
+    return Kill(
+        target=target,
+        delay_s=chance.uniform(0.0, DELAY_S_MAX),
+        loaded=chance.random() < LOADED,
+        again_after_s=chance.uniform(*START_S) if twice else None,
+    )
 
 
 def plan(seed: int, kills: int, *, failpoints: bool = True) -> list[list[Kill]]:

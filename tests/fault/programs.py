@@ -1,5 +1,6 @@
 """The processes of a round: the two programs as our own children, or all of Voltgate under its supervisor."""
 
+import contextlib
 import json
 import os
 import selectors
@@ -112,15 +113,19 @@ class Supervised:
     def start(self) -> float:
         """Start it and return the seconds until both programs are ready."""
         began_s = time.monotonic()
+        self.begin()
+        until(
+            lambda: self._is_ready("gateway") and self._is_ready("processors"), timeout_s=START_TIMEOUT_S, what="start"
+        )
+        return time.monotonic() - began_s
+
+    def begin(self) -> None:
+        """Start it and wait for nothing."""
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "voltgate", "run", "--data", str(self._data)],
                 env=self._environ, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             )  # fmt: skip
-        until(
-            lambda: self._is_ready("gateway") and self._is_ready("processors"), timeout_s=START_TIMEOUT_S, what="start"
-        )
-        return time.monotonic() - began_s
 
     def kill(self, name: str) -> float:
         """Kill one program; return how long its successor took to become ready, the supervisor's pause left out."""
@@ -133,13 +138,15 @@ class Supervised:
         return time.time() - psutil.Process(self.run_file(name)["pid"]).create_time()
 
     def kill_everything(self) -> None:
-        """Kill supervisor, gateway and processors, without a pause between."""
+        """Kill supervisor, gateway and processors, as many as there are yet, without a pause between."""
         assert self.process is not None
-        pids = [self.process.pid, self.run_file("gateway")["pid"], self.run_file("processors")["pid"]]
-        for pid in pids:
-            os.kill(pid, signal.SIGKILL)
+        processes = [psutil.Process(self.process.pid), *psutil.Process(self.process.pid).children()]
+        for process in processes:
+            # A child that has just begun ends by itself with its supervisor.
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
         self.process.wait(STOP_TIMEOUT_S)
-        until(lambda: not any(map(_is_alive, pids)), what="the end of killed processes")
+        until(lambda: not any(_is_alive(process.pid) for process in processes), what="the end of killed processes")
 
     def stop(self) -> int:
         """End it as a service manager does; return its exit code."""

@@ -161,6 +161,10 @@ class Round:
             acknowledged = self._acknowledged()
             if kill.target is Target.EVERYTHING:
                 supervised.kill_everything()
+                if kill.again_after_s is not None:
+                    supervised.begin()
+                    time.sleep(kill.again_after_s)
+                    supervised.kill_everything()
                 restart_s = supervised.start()
             else:
                 restart_s = supervised.kill(kill.target)

@@ -43,7 +43,7 @@ def newest(rows: list[tuple]) -> dict[str, dict[str, object]]:
     return devices
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(ROWS, st.lists(st.integers(0, 25), max_size=3), st.booleans())
 def test_state_is_the_newest_value_of_each_field(rows: list[tuple], cuts: list[int], restart: bool) -> None:
     """Value, time, count and offset per device equal the oracle's after any cut and restart."""

@@ -52,7 +52,7 @@ def first_ones(readings: list[tuple], key: tuple[str, ...] | None) -> list[int]:
     return kept
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(READINGS, KEYS, st.lists(st.integers(0, 30), max_size=3), st.booleans())
 def test_exactly_the_first_of_equal_readings_is_kept(
     readings: list[tuple], key: tuple[str, ...] | None, cuts: list[int], restart: bool

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.failpoints import no_failpoint
@@ -19,7 +19,6 @@ from gateway.journal.reader import SegmentReader
 from gateway.journal.segment import Append, encode_frames, gather, opening_frame
 from tests.unit.gateway.journal.disks import LazyDisk, PowerCut, PowerLossDisk
 
-unhurried = settings(deadline=None)
 """Files on a shared disk take as long as they take."""
 SEGMENT_BYTES = 500
 """Small, so that a handful of commits rolls."""
@@ -85,7 +84,6 @@ def written(directory: Path, groups: Groups) -> list[Row]:
     return rows
 
 
-@unhurried
 @given(st.lists(commits, min_size=1, max_size=3), st.integers(1, 7), st.integers(1, 200))
 def test_any_sequence_of_appends_and_reopens_equals_a_list(runs: list[Groups], rows_max: int, bytes_max: int) -> None:
     """Whatever was committed in however many runs comes back in order, whatever the cut of the batches."""
@@ -98,7 +96,6 @@ def test_any_sequence_of_appends_and_reopens_equals_a_list(runs: list[Groups], r
     assert (True, 0, len(expected)) == (report.ok, report.torn_bytes, report.entries)
 
 
-@unhurried
 @given(commits, st.integers(0, 20))
 def test_reading_from_any_offset_equals_reading_on(groups: Groups, offset: int) -> None:
     """A reader that starts in the middle sees what one that read up to there sees."""
@@ -109,7 +106,6 @@ def test_reading_from_any_offset_equals_reading_on(groups: Groups, offset: int) 
     assert offset == batch.base_offset
 
 
-@unhurried
 @given(commits, commits, st.data())
 def test_any_torn_tail_is_cut_and_nothing_acknowledged_with_it(
     groups: Groups,
@@ -139,7 +135,6 @@ def test_any_torn_tail_is_cut_and_nothing_acknowledged_with_it(
 TELEMETRY = Route(TenantId("t"), DeviceId("a"), "mqtt", Channel("telemetry"))
 
 
-@unhurried
 @given(commits, commits, st.data())
 def test_any_damage_costs_only_what_it_hits(
     groups: Groups,
@@ -185,7 +180,6 @@ def _held(path: Path, base: Offset) -> range:
     return range(base, following[0] if following else held.end_offset)
 
 
-@unhurried
 @given(commits, st.integers(0, 60), st.integers())
 def test_a_power_loss_anywhere_keeps_every_acknowledged_entry(groups: Groups, calls: int, seed: int) -> None:
     """What was acknowledged or seen by a reader before the cut is there after it, at the same offset."""

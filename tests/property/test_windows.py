@@ -134,7 +134,7 @@ def journals(draw: st.DrawFn, *, behind_max_s: int = 70, clock_back: bool = True
     return entries
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(journals(), st.lists(st.integers(0, 40), max_size=4), st.booleans())
 def test_any_cut_and_restart_says_what_the_oracle_says(entries: list, cuts: list[int], restart: bool) -> None:
     """Revision, offset, receipt, count and every aggregate of every window equal the oracle's."""
@@ -144,14 +144,14 @@ def test_any_cut_and_restart_says_what_the_oracle_says(entries: list, cuts: list
     assert_same(expected, actual)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(journals(), st.lists(st.integers(0, 40), max_size=4))
 def test_cuts_change_no_bit(entries: list, cuts: list[int]) -> None:
     """Floating point results of a cut run are equal, not just close, to those of one batch."""
     assert run(entries, [], restart=False) == run(entries, cuts, restart=True)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(journals(clock_back=False), st.lists(st.integers(0, 80), max_size=4), st.data())
 def test_duplicates_anywhere_change_nothing(entries: list, cuts: list[int], data: st.DataObject) -> None:
     """A journal in which readings are sent again later gives the windows of the journal without them."""
@@ -173,7 +173,7 @@ def test_duplicates_anywhere_change_nothing(entries: list, cuts: list[int], data
     assert_same(expected, actual)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     st.lists(st.tuples(st.integers(0, 119), VALUES), min_size=1, max_size=40, unique_by=lambda s: s[0]), st.randoms()
 )

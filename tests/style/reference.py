@@ -64,7 +64,7 @@ SETTINGS: Final = {
     "lake.url": "where the tables are, a directory or `s3://bucket/prefix`; else `lake` in the data directory",
     "lake.compact_interval_s": "how often small files are merged",
     "lake.vacuum_after_s": "how long replaced files stay for readers, by whole hours",
-    "lake.raw_retention_s": "messages are kept in `raw` this long, or as long as the most patient contract asks (built-in ones: 90 days)",
+    "lake.raw_retention_s": "messages stay in `raw` this long, or as any contract asks (built-in ones: 90 days)",
     "lake.rejects_retention_s": "rejects are kept this long",
     "lake.s3_endpoint": "address of an object store that is not AWS",
     "lake.s3_region": "its region",
@@ -128,7 +128,7 @@ def _simulator_options(short: str) -> Iterator[tuple[str, str, str]]:
             yield (
                 f"`{(action.option_strings or [action.dest])[-1]}`",
                 default,
-                (action.help or "").split("; default:")[0],
+                (action.help or "").replace("; default: as windows allow", "; else as windows allow"),
             )
 
 
@@ -179,7 +179,9 @@ def _default(field: FieldInfo) -> str:
         return ""
     if isinstance(value, tuple):
         return ", ".join(f"`{topic.pattern}`" for topic in value)
-    return f"`{str(value).lower() if isinstance(value, bool) else f'{value:.12g}' if isinstance(value, float) else value}`"
+    return (
+        f"`{str(value).lower() if isinstance(value, bool) else f'{value:.12g}' if isinstance(value, float) else value}`"
+    )
 
 
 def _bounds(field: FieldInfo) -> str:
