@@ -9,7 +9,6 @@ acknowledgements  2 journals, which commit  3 background tasks  4 registry and l
 
 import argparse
 import asyncio
-import itertools
 import os
 import resource
 import secrets
@@ -25,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 
+from gateway.configuration import EXIT_CONFIG, EXIT_FAILED, EXIT_OK, failpoint_hook, load_settings, open_registry
 from gateway.core.errors import (
     CheckpointError,
     ConfigError,
@@ -36,12 +36,11 @@ from gateway.core.errors import (
     RegistryError,
     VoltgateError,
 )
-from gateway.core.failpoints import Failpoint, FailpointHook, no_failpoint
+from gateway.core.failpoints import FailpointHook, no_failpoint
 from gateway.core.ids import Channel, DeviceId, Offset, TenantId
 from gateway.core.limits import COMMAND_EXPIRY_S_MAX, CONTROL_REQUEST_TIMEOUT_S, VERIFY_THREADS
 from gateway.core.records import TICK_ROUTE, Route
 from gateway.core.settings import Settings
-from gateway.core.settings_layers import ConfigText, parse_settings
 from gateway.observe.run_files import ADMIN_TOKEN, GATEWAY, Endpoints, write_private
 
 if TYPE_CHECKING:
@@ -58,8 +57,6 @@ if TYPE_CHECKING:
     from gateway.wire.topics import TopicTable
 
 T = TypeVar("T")
-EXIT_OK, EXIT_FAILED, EXIT_CONFIG = 0, 1, 3
-FAILPOINT_VARIABLE: Final = "VOLTGATE_FAILPOINT"
 STOP_TIMEOUT_S: Final = 9.0
 """Draining and committing take milliseconds; a service manager that gives 10 s must not need to kill."""
 LOCK_WAIT_S: Final = 10.0
@@ -77,63 +74,6 @@ HTTP_SOURCE: Final = "http"
 OFFSET_MAX: Final = Offset(2**63 - 1)
 REGISTRY_POLL_S: Final = 2.0
 """Revocation closes live sessions within 5 s."""
-
-
-# ---- settings, registry, failpoints: also for the programs beside this one -------------------------------------------
-def load_settings(
-    path: Path | None, environ: Mapping[str, str], *, overrides: Mapping[str, object] | None = None
-) -> Settings:
-    """Return the settings of a TOML file, of `conf.d/*.toml` beside it, the environment and the command line.
-
-    Args:
-        path: The file; None for none. The command line's `--config`.
-        environ: The process environment.
-        overrides: Dotted setting to value, stronger than everything else.
-
-    Raises:
-        ConfigError: With file and line, what is wrong and what to write.
-    """
-    paths = [] if path is None else [path, *sorted((path.parent / "conf.d").glob("*.toml"))]
-    documents = [ConfigText(str(file), _read_text(file)) for file in paths]
-    return parse_settings(documents, environ, overrides=overrides, read_secret=lambda file: file.read_text("utf-8"))
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text("utf-8")
-    except OSError as exc:
-        raise ConfigError(str(path), 0, f"cannot be read: {exc.strerror}", "give --config a readable file") from exc
-    except UnicodeDecodeError as exc:
-        raise ConfigError(str(path), 0, f"is not UTF-8 at byte {exc.start}", "save it as UTF-8") from exc
-
-
-def open_registry(settings: Settings) -> "Registry":
-    """Return an installation's device registry; the caller closes it. Raises: RegistryError: It does not answer."""
-    from gateway.registry.devices import Registry
-
-    password = settings.registry.password
-    return Registry(
-        settings.registry.url or settings.data / "registry.sqlite",
-        password=password.get_secret_value() if password else None,
-    )
-
-
-def failpoint_hook(environ: Mapping[str, str]) -> FailpointHook:
-    """Return what kills this process at the nth hit of a failpoint, where VOLTGATE_FAILPOINT=name:nth says so."""
-    text = environ.get(FAILPOINT_VARIABLE)
-    if not text:
-        return no_failpoint
-    name, _, nth = text.partition(":")
-    if name not in set(Failpoint) or not (nth.isascii() and nth.isdecimal() and int(nth) > 0):
-        names = ", ".join(Failpoint)
-        raise ConfigError(FAILPOINT_VARIABLE, 0, f"{text!r} is no failpoint", f"write NAME:NTH with one of {names}")
-    hits = itertools.count(1)
-
-    def hook(failpoint: Failpoint) -> None:
-        if failpoint == name and next(hits) == int(nth):
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    return hook
 
 
 # ---- the gateway -----------------------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from gateway.app import EXIT_CONFIG, EXIT_FAILED, EXIT_OK, failpoint_hook, load_settings
+from gateway.configuration import EXIT_CONFIG, EXIT_FAILED, EXIT_OK, failpoint_hook, load_settings
 from gateway.core.errors import CheckpointError, ConfigError, JournalError, JournalLocked, SinkError, VoltgateError
 from gateway.core.failpoints import FailpointHook, no_failpoint
 from gateway.core.settings import Settings
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from gateway.journal.reader import SegmentReader
     from gateway.observe.http import ObserveServer
     from gateway.observe.logs import Logger
-    from processors.contracts.load import ContractSet
     from processors.jobs.upkeep import Upkeep
     from processors.pump import Pump
     from processors.sinks.lake import Lake
@@ -115,6 +114,7 @@ class Processors:
         from gateway.journal.reader import SegmentReader
         from processors.pump import Pump
         from processors.stages.chain import Chain
+        from processors.stores import contracts_of, make_upkeep, open_lake
         from processors.watch import Watch
 
         settings, data = self._settings, self._settings.data
@@ -127,7 +127,7 @@ class Processors:
             reader = SegmentReader(data / "ingest")
             parts.callback(reader.close)
             cursors = FileCursors(data / "cursors", failpoint=self._failpoint)
-            lake = _open_lake(settings, contracts, chain, self._failpoint)
+            lake = open_lake(settings, contracts, chain, self._failpoint)
             parts.callback(lake.close)
             self._await_journal(reader, lake, chain)
             state = self._load_state(chain, reader, cursors)
@@ -145,7 +145,7 @@ class Processors:
                 checkpoint_interval_s=settings.processors.checkpoint_interval_s,
                 failpoint=self._failpoint,
             )
-            upkeep = _make_upkeep(settings, contracts, lake, self._failpoint, watch)
+            upkeep = make_upkeep(settings, contracts, lake, self._failpoint, watch)
             observe = self._start_observe(watch)
             parts.callback(observe.close)
 
@@ -274,89 +274,6 @@ class Processors:
         )
         observe.start()
         return observe
-
-
-def contracts_of(settings: Settings) -> "ContractSet":
-    """Return the contracts of an installation. Raises: ConfigError: One of them cannot be used."""
-    from processors.contracts.load import load_contracts
-
-    directory = settings.contracts_directory
-    return load_contracts([directory] if settings.contracts or directory.is_dir() else [])
-
-
-def _open_lake(settings: Settings, contracts: "ContractSet", chain: "Chain", failpoint: FailpointHook) -> "Lake":
-    from processors.contracts.model import BASE_DESCRIPTIONS
-    from processors.sinks.lake import Lake, LakeTable
-    from processors.stages.chain import windows_table
-
-    comments: dict[str, dict[str, str]] = {}
-    for contract in contracts:
-        comments[contract.stream] = {
-            field.name: " ".join(filter(None, [field.description, f"[{field.unit_symbol}]" if field.unit else ""]))
-            for field in contract.fields
-        }
-        if contract.windows:
-            comments[windows_table(contract.stream)] = {
-                aggregate.column: f"{aggregate.kind} of {aggregate.field} [{aggregate.unit}]"
-                for aggregate in contract.windows.aggregates
-            }
-    descriptions = {contract.stream: contract.description for contract in contracts}
-    return Lake(
-        settings.lake_url,
-        [
-            LakeTable(
-                name=name,
-                schema=schema,
-                comments={column: BASE_DESCRIPTIONS[column] for column in schema if column in BASE_DESCRIPTIONS}
-                | comments.get(name, {}),
-                description=descriptions.get(name, ""),
-            )
-            for name, schema in chain.schemas.items()
-        ],
-        storage_options=_storage_options(settings),
-        failpoint=failpoint,
-    )
-
-
-def _storage_options(settings: Settings) -> dict[str, str]:
-    lake = settings.lake
-    if not settings.lake_url.startswith("s3://"):
-        return {}
-    secret = lake.s3_secret_access_key.get_secret_value() if lake.s3_secret_access_key else None
-    options = {
-        "AWS_ENDPOINT_URL": lake.s3_endpoint,
-        "AWS_REGION": lake.s3_region,
-        "AWS_ACCESS_KEY_ID": lake.s3_access_key_id,
-        "AWS_SECRET_ACCESS_KEY": secret,
-        "AWS_ALLOW_HTTP": "true" if (lake.s3_endpoint or "").startswith("http://") else None,
-        # Two commits of one version must not both succeed; S3 and its look-alikes can refuse the second by its ETag.
-        "aws_conditional_put": "etag",
-    }
-    return {name: value for name, value in options.items() if value is not None}
-
-
-def _make_upkeep(
-    settings: Settings, contracts: "ContractSet", lake: "Lake", failpoint: FailpointHook, watch: "Watch"
-) -> "Upkeep":
-    from processors.jobs.upkeep import KeptTable, Upkeep
-    from processors.stages.chain import RAW, REJECTS, windows_table
-
-    keep_s = {RAW: settings.lake.raw_retention_s, REJECTS: settings.lake.rejects_retention_s}
-    for contract in contracts:
-        # All streams share one raw table, which is cut by whole days: the most patient contract decides.
-        keep_s[RAW] = max(keep_s[RAW], contract.retention.raw_s)
-        keep_s[contract.stream] = contract.retention.readings_s
-        keep_s[windows_table(contract.stream)] = contract.retention.windows_s
-    return Upkeep(
-        [
-            KeptTable(name=name, handle=handle, writer=lake.compacted_writer(name), keep_s=keep_s[name])
-            for name, handle in lake.handles.items()
-        ],
-        compact_interval_s=settings.lake.compact_interval_s,
-        vacuum_after_hours=max(1, round(settings.lake.vacuum_after_s / 3600)),
-        done=watch.job_done,
-        failpoint=failpoint,
-    )
 
 
 @contextmanager

@@ -112,7 +112,12 @@ class Watch:
         counted("voltgate_rows", "Records that became readings.", ["stream"], by_stream("rows"))
         counted("voltgate_rejects", "Records refused.", ["stream", "code"], by_code("rejected"))
         counted("voltgate_duplicates", "Records that came again.", ["stream"], by_stream("duplicates"))
-        counted("voltgate_flags", "Readings that decoding changed.", ["stream", "code"], by_code("flags"))
+        counted(
+            "voltgate_flags",
+            "Readings that decoding changed, duplicates among them.",
+            ["stream", "code"],
+            by_code("flags"),
+        )
         counted("voltgate_late_revised", "Late readings merged.", ["stream"], by_stream("late_revised"))
         counted("voltgate_late_dropped", "Readings too late for a window.", ["stream"], by_stream("late_dropped"))
         counted("voltgate_pane_full", "Readings past a pane's bound.", ["stream"], by_stream("pane_full"))

@@ -71,8 +71,8 @@ def run(config: ConfigOption = None, data: DataOption = None, *, insecure: Insec
     from voltgate.output import say
     from voltgate.supervise import Supervisor, stop_on_signals
 
-    programs = children(_run_settings(config, data, insecure), config)
-    raise SystemExit(Supervisor(programs, say=say).run(stop_on_signals()))
+    supervisor = Supervisor(children(_run_settings(config, data, insecure), config), say=say)
+    raise SystemExit(supervisor.run(stop_on_signals(supervisor.reload)))
 
 
 @app.command()

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NoReturn
 
-from gateway.app import load_settings
+from gateway.configuration import load_settings
 from gateway.core.settings import Settings
 from voltgate.supervise import Child
 
@@ -25,7 +25,7 @@ def load(config: Path | None, data: Path | None, overrides: Mapping[str, object]
 
 def with_contract_topics(settings: Settings) -> Settings:
     """Return settings whose gateway also listens on the topic patterns that contracts name."""
-    from processors.app import contracts_of
+    from processors.stores import contracts_of
 
     contracts = contracts_of(settings)
     mqtt = settings.gateway.mqtt
@@ -45,7 +45,11 @@ def with_contract_topics(settings: Settings) -> Settings:
 def children(settings: Settings, config: Path | None = None) -> list[Child]:
     """Return the programs of one installation, in the order data flows; they read `config` again at SIGHUP."""
     environ = _environ(settings, config)
-    return [Child(name, ["-m", name, *_arguments(config)], environ=environ) for name in ("gateway", "processors")]
+    arguments = _arguments(config)
+    return [
+        Child("gateway", ["-m", "gateway", *arguments], environ=environ, reloads=True),
+        Child("processors", ["-m", "processors", *arguments], environ=environ),
+    ]
 
 
 def become(settings: Settings, program: str, *arguments: str, config: Path | None = None) -> NoReturn:

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from gateway.app import open_registry
+from gateway.configuration import open_registry
 from gateway.core.errors import RegistryError
 from gateway.core.settings import Settings
 from gateway.observe.run_files import write_private

@@ -75,7 +75,7 @@ class LiveView:
         self._snapshot = with_gateway(self._snapshot, self._settings)
         if now_s - self._lake_at_s >= LAKE_EVERY_S:
             self._lake_at_s = now_s
-            self._snapshot = with_lake(self._snapshot, Path(self._settings.lake_url))
+            self._snapshot = with_lake(self._snapshot, self._settings.lake_directory)
         self._measure_rate(now_s)
         if self._snapshot.rows and not self._first_reading_said:
             self._first_reading_said = True

@@ -6,7 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from gateway.app import open_registry
+from gateway.configuration import open_registry
 from gateway.core.settings import Settings
 from voltgate.output import Exit, print_pairs, print_rows, say
 

@@ -80,7 +80,7 @@ def ask(settings: Settings, sql: str, *, rows_max: int, timeout_s: float, as_jso
     """Print the answer of the lake to one question."""
     from dashboards.queries import history
 
-    answer = history.query(Path(settings.lake_url), sql, rows_max=rows_max, timeout_s=timeout_s)
+    answer = history.query(settings.lake_directory, sql, rows_max=rows_max, timeout_s=timeout_s)
     print_rows(answer.columns, answer.rows, as_json=as_json)
     if answer.truncated:
         say(f"only the first {rows_max} rows are shown; --limit shows more")
@@ -105,7 +105,7 @@ def verify_journal(settings: Settings, *, as_json: bool) -> int:
     print_pairs(pairs, as_json=False)
     for damage in report.corrupt:
         print(f"{damage.file}: bytes {damage.position} to {damage.end}: {damage.why}")
-    print("clean" if report.ok else "damaged: the gateway quarantines these bytes when it starts; see docs/how-to")
+    print("clean" if report.ok else "damaged: see docs/how-to/recover-a-damaged-journal.md")
     return Exit.OK if report.ok else Exit.FINDINGS
 
 

@@ -79,8 +79,8 @@ def read_state(settings: Settings) -> "ChainState":
     """
     from gateway.journal.cursors import FileCursors
     from gateway.journal.reader import SegmentReader
-    from processors.app import contracts_of
     from processors.stages.chain import Chain
+    from processors.stores import contracts_of
 
     chain = Chain(contracts_of(settings))
     checkpoint = FileCursors(settings.data / "cursors").load(CURSOR)
@@ -97,7 +97,7 @@ def read_balance(settings: Settings) -> Balance:
     from dashboards.queries import history
     from gateway.journal.reader import SegmentReader
 
-    lake = Path(settings.lake_url)
+    lake = settings.lake_directory
     reader = SegmentReader(settings.data / "ingest")
     state = read_state(settings)
     ledger = state.ledger
@@ -122,7 +122,7 @@ def read_balance(settings: Settings) -> Balance:
                 ("readings counted", sum(ledger.rows.values()), "rows in the streams' tables", sum(rows.values())),
                 ("rejects counted", sum(ledger.rejected.values()), "rows in table rejects", sum(rejected.values())),
                 ("readings found", ledger.records, "rows, rejects and duplicates", ledger.records - ledger.balance),
-                ("messages deleted from the journal before they were read", ledger.gap_entries, "allowed", 0),
+                ("messages missing from the journal when they were due", ledger.gap_entries, "allowed", 0),
             )
         ),
     )

@@ -5,7 +5,6 @@ import json
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from dashboards.queries import history
@@ -34,7 +33,7 @@ def _quoted(text: str) -> str:
 
 
 def _select(settings: Settings, columns: Sequence[str], where: Sequence[str], limit: int) -> list[tuple[Any, ...]]:
-    lake = Path(settings.lake_url)
+    lake = settings.lake_directory
     if "rejects" not in history.tables(lake):
         return []
     names = ", ".join(f'"{name}"' for name in columns)
@@ -71,12 +70,11 @@ def retry_rejects(settings: Settings, offsets: Sequence[int], *, code: str | Non
         return Exit.USAGE
     where = [f'"offset" in ({", ".join(map(str, offsets))})'] if offsets else []
     where += [f"code = {_quoted(code)}"] if code else []
-    found = _select(settings, ["offset", "tenant", "device_id", "channel", "payload"], where, RETRY_MAX)
-    rows = {row[0]: row for row in found}  # one entry may hold several rejected records
+    rows = _select(settings, ["offset", "record", "tenant", "device_id", "channel", "payload"], where, RETRY_MAX)
     if not rows:
         say("voltgate: no such reject; `voltgate rejects ls` lists them")
         return Exit.NOT_FOUND
-    for offset, tenant, device_id, channel, payload in rows.values():
+    for offset, record, tenant, device_id, channel, payload in rows:
         body = {
             "tenant": tenant,
             "device_id": device_id,
@@ -85,7 +83,7 @@ def retry_rejects(settings: Settings, offsets: Sequence[int], *, code: str | Non
         }
         answer = call_gateway(settings, "/ingest", body)
         if as_json:
-            print_json({"offset": offset, **answer})
+            print_json({"offset": offset, "record": record, "retried_as": answer["offset"]})
     say(f"{len(rows)} payloads are in the journal again; see `voltgate rejects ls` in a few seconds")
     return Exit.OK
 

@@ -96,7 +96,7 @@ def _print_status(shown: dict[str, Any]) -> None:
 
 def check_configuration(config: Path | None, data: Path | None, *, as_json: bool) -> int:
     """Check settings and contracts; print the first mistake of each with file, line and mend."""
-    from processors.app import contracts_of
+    from processors.stores import contracts_of
 
     try:
         settings = compose.load(config, data)

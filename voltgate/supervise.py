@@ -41,12 +41,14 @@ class Child:
         argv: Arguments after the Python executable.
         restart: Whether it is started again after it ended.
         environ: Its environment; ours when None.
+        reloads: Whether it reads its configuration again at SIGHUP.
     """
 
     name: str
     argv: Sequence[str]
     restart: bool = True
     environ: Mapping[str, str] | None = None
+    reloads: bool = False
     process: subprocess.Popen[bytes] | None = None
     started_at_s: float = 0.0
     restarts: int = 0
@@ -136,6 +138,12 @@ class Supervisor:
         failed = [child for child in self.children if child.exit_code == EXIT_CONFIG]
         return EXIT_CONFIG if failed else 1 if not alive or any(codes.values()) else 0
 
+    def reload(self) -> None:
+        """Have the children that can read their configuration again; safe in a signal handler."""
+        for child in self.children:
+            if child.reloads and child.process is not None:
+                child.process.send_signal(signal.SIGHUP)
+
     def stop(self) -> dict[str, int | None]:
         """Stop the children in data order, each one fully before the next; return their exit codes by name."""
         codes = {}
@@ -145,8 +153,8 @@ class Supervisor:
         return codes
 
 
-def stop_on_signals() -> threading.Event:
-    """Return an event that SIGINT and SIGTERM set; a second SIGINT ends the process at once."""
+def stop_on_signals(reload: Callable[[], None] | None = None) -> threading.Event:
+    """Return an event that SIGINT and SIGTERM set; a second SIGINT ends the process at once. SIGHUP calls `reload`."""
     stop = threading.Event()
 
     def ask(_signum: int, _frame: object) -> None:
@@ -156,4 +164,6 @@ def stop_on_signals() -> threading.Event:
 
     signal.signal(signal.SIGINT, ask)
     signal.signal(signal.SIGTERM, ask)
+    if reload is not None:
+        signal.signal(signal.SIGHUP, lambda _signum, _frame: reload())
     return stop

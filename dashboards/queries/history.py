@@ -108,7 +108,8 @@ def _reading_statement(sql: str) -> str:
     try:
         statements = duckdb.extract_statements(sql)
     except duckdb.Error as exc:
-        hint = '; offset is a word of SQL, write "offset" in double quotes' if 'near "offset"' in str(exc) else ""
+        bare_offset = re.search(r'(?<!")\boffset\b(?!")', sql, re.IGNORECASE)
+        hint = '; offset is a word of SQL, write "offset" in double quotes' if bare_offset else ""
         raise QueryError(_first_lines(exc) + hint) from exc
     if len(statements) != 1:
         raise QueryError(f"{len(statements)} statements given; ask one question at a time")

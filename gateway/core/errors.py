@@ -12,7 +12,6 @@ VoltgateError
     │   ├── JournalFull    out of disk, or over the bytes in flight; later is worth a try
     │   └── JournalBroken  fdatasync failed: this writer never acknowledges again
     ├── JournalLocked      another process owns the directory
-    ├── CorruptFrame       bytes on disk are not what was written
     ├── CheckpointError    a cursor file is unreadable
     ├── RegistryError      the device registry is out of reach, of another version, or refuses a change
     └── SinkError          a store did not take a batch; may carry retry_after_s
@@ -119,25 +118,6 @@ class JournalLocked(StoreError):
     """Another process writes this journal."""
 
     code = "journal_locked"
-
-
-class CorruptFrame(StoreError):
-    """Bytes on disk are not what was written.
-
-    Args:
-        file: Segment file.
-        position: Byte position of the frame.
-        why: What does not match.
-    """
-
-    code = "corrupt_frame"
-
-    def __init__(self, file: str, position: int, why: str) -> None:
-        super().__init__(file, position, why)
-        self.file, self.position, self.why = file, position, why
-
-    def __str__(self) -> str:
-        return f"{self.file} at byte {self.position}: {self.why}; run `voltgate journal verify`"
 
 
 class CheckpointError(StoreError):

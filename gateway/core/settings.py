@@ -11,6 +11,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
+from gateway.core.errors import ConfigError
 from gateway.core.limits import (
     BATCH_ROWS_MAX,
     COMMIT_WINDOW_S,
@@ -67,7 +68,7 @@ class JournalSettings(Section):
 
     segment_bytes_max: Annotated[int, Field(ge=MIB, le=4 * GIB)] = SEGMENT_BYTES_MAX
     commit_window_s: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = COMMIT_WINDOW_S
-    retention_age_s: Interval = 7 * DAY_S
+    retention_age_s: Annotated[float, Field(gt=0, le=3650 * DAY_S, allow_inf_nan=False)] = 7 * DAY_S
     retention_bytes: Annotated[int, Field(ge=FRAME_BYTES_MAX, description="kept at most of what is processed")] = (
         16 * GIB
     )
@@ -143,6 +144,16 @@ class Settings(Section):
     def lake_url(self) -> str:
         """Directory or object store URL under which the tables are."""
         return self.lake.url or str(self.data / "lake")
+
+    @property
+    def lake_directory(self) -> Path:
+        """The lake on this machine. Raises: ConfigError: It is in an object store, which we do not question."""
+        if "://" in self.lake_url:
+            what = f"{self.lake_url} is not on this machine"
+            raise ConfigError(
+                "lake.url", 0, what, "ask it with deltalake, Polars or DuckDB; see docs/reference/lake.md"
+            )
+        return Path(self.lake_url)
 
     def to_environ(self, *, unlike: "Settings | None" = None) -> dict[str, str]:
         """Return the environment from which `parse_settings` makes equal settings: how a child process gets them.

@@ -80,8 +80,8 @@ def register_gateway(registry: CollectorRegistry, sources: Sources) -> None:
         return lambda: {(): read()}
 
     counted, sampled = partial(Counted, registry=registry), partial(Sampled, registry=registry)
-    counted("voltgate_received", "Messages handed to the journal.", [], alone(sources.received))
-    counted("voltgate_acknowledged", "Messages that became durable.", [], alone(sources.acknowledged))
+    counted("voltgate_received", "Messages over MQTT handed to the journal.", [], alone(sources.received))
+    counted("voltgate_acknowledged", "Messages over MQTT that became durable.", [], alone(sources.acknowledged))
     counted("voltgate_rejected", "Packets and messages that broke a rule.", ["reason"], events(is_rejection))
     counted("voltgate_dropped", "Messages not acknowledged.", ["reason"], events(DROPPED_REASONS.__contains__))
     counted("voltgate_connections_ended", "Connections ended.", ["reason"], events(ENDED_REASONS.__contains__))

@@ -120,7 +120,8 @@ class Redactor:
         return {name: self._redacted(name, value) for name, value in event.items()}
 
     def _redacted(self, name: str, value: Any) -> Any:
-        if any(word in name.lower() for word in _SECRET_NAMES):
+        # A number by such a name is a count of refusals, `wrong_password`, not a secret.
+        if not isinstance(value, int | float) and any(word in name.lower() for word in _SECRET_NAMES):
             return REDACTED
         match value:
             case str():

@@ -73,7 +73,7 @@ def _figures(results: Sequence[RoundResult]) -> dict[str, int | float]:
         "lost": verdict.lost,
         "duplicated": verdict.duplicated,
         "windows_differing": verdict.windows_differing + verdict.rows_differing,
-        "restart_s_max": round(max((record.restart_s or 0.0 for record in records), default=0.0), 2),
+        "restart_s_max": round(max((record.restart_s for record in records), default=0.0), 2),
         "failpoints_hit": len(_hit(results)),
         "failpoints": len(Failpoint),
     }
@@ -118,7 +118,7 @@ def _line(record: KillRecord) -> str:
     if kill.again_after_s is not None:
         moment += f" + {kill.again_after_s:.1f} s"
     where = moment if kill.failpoint is None else f"{kill.failpoint}, hit {kill.nth}"
-    restart = "" if record.restart_s is None else f"{record.restart_s:.2f} s"
+    restart = f"{record.restart_s:.2f} s"
     missed = "" if record.happened else "  NOT KILLED"
     return f"{kill.target:<10}  {where:<28}  {record.acknowledged:>12}  {restart:>8}{missed}"
 

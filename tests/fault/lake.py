@@ -6,7 +6,7 @@ from typing import Final
 
 import polars as pl
 
-from gateway.app import load_settings
+from gateway.configuration import load_settings
 from gateway.core.errors import StoreError
 from gateway.journal.inspect import verify
 from simulators.acknowledged import payload_digest, read_acknowledged

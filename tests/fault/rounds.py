@@ -54,13 +54,13 @@ class KillRecord(msgspec.Struct, frozen=True, kw_only=True):
         kill: As planned.
         happened: Whether the process died by the signal, at the failpoint if one was planned.
         acknowledged: Messages that the load generator was told are received, up to then.
-        restart_s: From the start of the killed programs to /readyz, None where nothing had to start again.
+        restart_s: From the start of what was killed to /readyz, the supervisor's pause before it left out.
     """
 
     kill: Kill
     happened: bool
     acknowledged: int
-    restart_s: float | None
+    restart_s: float
 
 
 class RoundResult(msgspec.Struct, frozen=True, kw_only=True):

@@ -151,6 +151,7 @@ def test_damaged_journal_is_stepped_over(tmp_path: Path, damage: Callable[[Path]
     assert (opened["torn_bytes"] > 0) == (damage is tear_the_tail)
     # And the processors count what is not there any more instead of waiting for it.
     command = [sys.executable, "-m", "processors", "--data", str(data), "--drain"]
-    assert subprocess.run(command, env=environment(), timeout=60, capture_output=True).returncode == 0
+    drained = subprocess.run(command, env=environment(), timeout=60, capture_output=True, text=True)
+    assert drained.returncode == 0, drained.stderr
     ledger = json.loads((data / "run" / "processors.json").read_text())["ledger"]
     assert (len(kept) + 1, gone) == (ledger["entries"], ledger["gap_entries"])

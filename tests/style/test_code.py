@@ -14,6 +14,8 @@ PACKAGES = ("gateway", "processors", "dashboards", "simulators", "voltgate")
 MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 LINES_MAX = 450
 """A module that a person can hold in mind; 150 to 400 lines are usual."""
+APP_LINES_MAX = 600
+"""A composition root shows the order of start and stop in one place, so it may be longer."""
 PORTS_LINES_MAX = 150
 
 
@@ -24,7 +26,8 @@ def module_id(path: Path) -> str:
 @pytest.mark.parametrize("path", MODULES, ids=module_id)
 def test_no_module_is_too_long(path: Path) -> None:
     """A module fits a mind."""
-    assert len(path.read_text("utf-8").splitlines()) <= LINES_MAX
+    limit = APP_LINES_MAX if path.name == "app.py" else LINES_MAX
+    assert len(path.read_text("utf-8").splitlines()) <= limit
 
 
 def test_ports_are_a_page() -> None:

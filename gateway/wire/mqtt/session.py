@@ -21,7 +21,6 @@ from gateway.core.limits import (
     TOPIC_ALIASES_MAX,
 )
 from gateway.core.ports import Counter
-from gateway.core.records import Route
 from gateway.core.text import peer_text
 from gateway.wire.mqtt.codec import decode
 from gateway.wire.mqtt.encode import encode
@@ -70,8 +69,7 @@ class State(IntEnum):
 _NO_TOPICS: Final = DeviceTopics(TopicTable(()), tenant=TenantId(""), device_id=DeviceId(""))
 _IN = State.CONNECTED
 TRANSITIONS: Final[dict[State, dict[PacketType, State]]] = {
-    # The first packet is CONNECT [MQTT-3.1.0-1] and the second is not [MQTT-3.1.0-2].
-    State.AWAITING_CONNECT: {PacketType.CONNECT: State.AUTHENTICATING},
+    State.AWAITING_CONNECT: {PacketType.CONNECT: State.AUTHENTICATING},  # [MQTT-3.1.0-1] [MQTT-3.1.0-2]
     # What a client sends behind its CONNECT waits in the buffer until `accept` or `refuse`.
     State.AUTHENTICATING: {},
     State.CONNECTED: {
@@ -231,24 +229,25 @@ class ServerConnection:
             raise ProtocolViolation("property_value", detail, Reason.PROTOCOL_ERROR)
         topics = self.topics
         route = topics.route_of(topics.topic_of(packet) if self.level == LEVEL_5 else packet.topic)
-        if isinstance(route, PeerError):
+        if packet.qos == 2 and packet.packet_id in self.session.qos2:
+            self._repeat_qos_2(packet.packet_id, run)
+        elif isinstance(route, PeerError):
             self._refuse_publish(packet, route, run)
         elif packet.qos == 0:
             run.accept_qos_0(route, packet.payload)
         elif packet.qos == 1:
             run.accept_qos_1(route, packet.payload, packet.packet_id)
         else:
-            self._take_qos_2(packet, route, run)
-
-    def _take_qos_2(self, packet: Publish, route: Route, run: Publishes) -> None:
-        """Take a QoS 2 message once per packet identifier until its PUBREL [MQTT-4.3.3-10] [MQTT-4.3.3-12]."""
-        durable = self.session.qos2.get(packet.packet_id)
-        if durable is None:
             self.session.qos2[packet.packet_id] = False
             run.accept_qos_2(route, packet.payload, packet.packet_id)
-        elif durable:
-            run.repeat_pubrec(packet.packet_id, spelt_out=self.level == LEVEL_5)
-        # Still on its way to the disk: the PUBREC that is owed answers both.
+
+    def _repeat_qos_2(self, packet_id: int, run: Publishes) -> None:
+        """Answer a packet identifier that waits for its PUBREL, whatever came with it [MQTT-4.3.3-10] [MQTT-4.3.3-12].
+
+        One that is still on its way to the disk gets no answer: the PUBREC that is owed answers both.
+        """
+        if self.session.qos2[packet_id]:
+            run.repeat_pubrec(packet_id, spelt_out=self.level == LEVEL_5)
 
     def _refuse_publish(self, packet: Publish, why: PeerError, run: Publishes) -> None:
         """Tell a version 5 client that this one publish is refused; 3.1.1 has no word for it but to close."""
