@@ -114,7 +114,7 @@ class Watch:
         counted("voltgate_duplicates", "Records that came again.", ["stream"], by_stream("duplicates"))
         counted(
             "voltgate_flags",
-            "Readings that decoding changed, duplicates among them.",
+            "Readings that decoding changed.",
             ["stream", "code"],
             by_code("flags"),
         )
