@@ -116,6 +116,8 @@ class FaultReader:
         place = (expected["at"] or "`$`").strip("`")
         path = "$" if _KEY_PLACE.search(place) or "`" in place else place
         want, got = expected["want"].replace("`", ""), (expected["got"] or "another value").replace("`", "")
+        if got == "None":
+            got = "null"  # MessagePack's nil under msgspec's other name for it
         missing_value = got == "null" and path in self._required
         return self._code(path, "required" if missing_value else "type"), path, want, got
 

@@ -136,6 +136,7 @@ REJECTS: dict[str, tuple[bytes, tuple[str, str, str, str]]] = {
     "number as device": (_json(GOOD | {"device_id": 5}), ("identity", "$.device_id", "str | null", "int")),
     "required absent": (_json({"ts": TIME}), ("required", "$.soc", "a value", "nothing")),
     "required null": (_json(GOOD | {"soc": None}), ("required", "$.soc", "float", "null")),
+    "required nil": (msgpack.packb(GOOD | {"soc": None}), ("required", "$.soc", "float", "null")),
     "text for a number": (_json(GOOD | {"soc": "5"}), ("type", "$.soc", "float", "str")),
     "fraction for a whole": (_json(GOOD | {"count": 1.5}), ("type", "$.count", "int | null", "float")),
     "number for a bool": (_json(GOOD | {"battery": {"on": 1}}), ("type", "$.battery.on", "bool | null", "int")),
