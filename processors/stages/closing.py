@@ -3,6 +3,7 @@
 `advance_round` is the only place where windows open, close, are revised and go idle; see windows.py for the rules.
 """
 
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -14,6 +15,9 @@ from processors.stages.runs import Runs
 from processors.stages.watermarks import ON_TIME, REVISED, UNMERGED, Patience
 from processors.stages.window_state import KEY, OPEN_SCHEMA, Folds, WindowState
 
+_SchemaItems = tuple[tuple[str, pl.DataType], ...]
+_PLANS_MAX: Final = 64
+"""Empty results kept, one per stream: making one takes as long as making a small full one."""
 _SIZES: Final = {"_panes": pl.Int64()}
 _START: Final = pl.col("_pane") // pl.col("_panes") * pl.col("_panes")
 """First pane of the window of `_panes` that holds `_pane`."""
@@ -78,7 +82,12 @@ def advance_round(state: WindowState, rows: pl.DataFrame, idle: pl.DataFrame) ->
 def no_windows(state: WindowState, rows: pl.DataFrame) -> pl.DataFrame:
     """Return what `advance_round` does when nothing ends, with its columns."""
     samples = rows.select("_device", "_pane", "_at", "_offset", *fields_of(state.plan))
-    return _with_parts(state.plan, _NO_EVENTS, _no_panes(state, samples), Runs())
+    return _no_windows(state.plan, tuple(samples.schema.items()))
+
+
+@lru_cache(maxsize=_PLANS_MAX)
+def _no_windows(plan: WindowPlan, sample_schema: _SchemaItems) -> pl.DataFrame:
+    return _with_parts(plan, _NO_EVENTS, _no_panes(plan, sample_schema), Runs())
 
 
 def _with_newest(devices: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
@@ -225,7 +234,8 @@ def _settle(
         moved, left = samples.filter(ended), samples.filter(~ended)
         open_samples = state.open_samples.with_rows(left, folds.nothing)
     else:
-        return _no_panes(state, samples), state.open_samples.with_rows(samples, folds.nothing), state.closed_samples
+        none = _no_panes(state.plan, tuple(samples.schema.items()))
+        return none, state.open_samples.with_rows(samples, folds.nothing), state.closed_samples
     late_panes = merged.filter(pl.col("late") == REVISED).select("_device", "_pane").unique()
     work = [*state.closed_samples.matching(late_panes, "_pane"), moved]
     idle_panes = idled.filter(pl.col("_panes") == 1).select("_device", _pane="_start")
@@ -235,9 +245,10 @@ def _settle(
     return fresh, open_samples, state.closed_samples.with_rows(moved, folds.samples)
 
 
-def _no_panes(state: WindowState, samples: pl.DataFrame) -> pl.DataFrame:
+@lru_cache(maxsize=_PLANS_MAX)
+def _no_panes(plan: WindowPlan, sample_schema: _SchemaItems) -> pl.DataFrame:
     """Return no pane rows, with their columns."""
-    return state.panes.frames[-1].clear() if state.panes.frames else aggregate_panes(state.plan, samples.clear())
+    return aggregate_panes(plan, pl.DataFrame(schema=dict(sample_schema)))
 
 
 def _with_parts(plan: WindowPlan, emitted: pl.DataFrame, fresh: pl.DataFrame, panes: Runs) -> pl.DataFrame:

@@ -93,18 +93,25 @@ def _newest(rows: pl.DataFrame, fields: list[str]) -> pl.DataFrame:
     totals = rows.group_by("_device").agg(
         pl.col("received_at", "offset").max().name.prefix("new:"), pl.len().cast(pl.Int64()).alias("new:readings")
     )
-    found = newest.select("_device", pl.col("measured_at").alias("new:measured_at")).join(totals, on="_device")
+    at = pl.col("measured_at")
+    found = newest.select(
+        "_device",
+        at.alias("new:measured_at"),
+        *(pl.col(field).alias(f"new:{field}") for field in fields),
+        *(pl.when(pl.col(field).is_not_null()).then(at).alias(f"new:{field}:at") for field in fields),
+    ).join(totals, on="_device")
     for field in fields:
-        # The device's newest row has nearly always a value in the field; only where it has none older rows are asked.
+        # A device's newest row has nearly always a value in the field; only where it has none older rows are asked.
+        if not newest[field].null_count() or rows[field].null_count() == rows.height:
+            continue
         lacking = newest.filter(pl.col(field).is_null()).select("_device")
-        values = newest.select("_device", "measured_at", field).filter(pl.col(field).is_not_null())
-        if lacking.height and rows[field].null_count() < rows.height:
-            older = rows.select("_device", "measured_at", field).filter(pl.col(field).is_not_null())
-            values = pl.concat(
-                [values, _last_by_time(older.join(lacking, on="_device", how="semi", maintain_order="left"))]
-            )
-        values = values.select("_device", pl.col(field).alias(f"new:{field}"), new_at="measured_at")
-        found = found.join(values.rename({"new_at": f"new:{field}:at"}), on="_device", how="left")
+        older = rows.select("_device", "measured_at", field).filter(pl.col(field).is_not_null())
+        values = _last_by_time(older.join(lacking, on="_device", how="semi", maintain_order="left"))
+        found = found.join(values.rename({"measured_at": "older_at", field: "older"}), on="_device", how="left")
+        found = found.with_columns(
+            pl.coalesce(f"new:{field}", "older").alias(f"new:{field}"),
+            pl.coalesce(f"new:{field}:at", "older_at").alias(f"new:{field}:at"),
+        ).drop("older", "older_at")
     return found
 
 
