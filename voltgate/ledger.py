@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from gateway.journal.reader import SegmentReader
     from processors.stages.chain import ChainState
 
-CURSOR = "lake"
-
 
 class Balance(msgspec.Struct, frozen=True, kw_only=True):
     """The ledger of one installation, entries (messages) first, then records (readings) in them.
@@ -79,6 +77,7 @@ def read_state(settings: Settings) -> "ChainState":
     """
     from gateway.journal.cursors import FileCursors
     from gateway.journal.reader import SegmentReader
+    from processors.pump import CURSOR
     from processors.stages.chain import Chain
     from processors.stores import contracts_of
 
