@@ -139,7 +139,6 @@ class Processors:
                 cursors=cursors,
                 state=state,
                 writer=parts.enter_context(ThreadPoolExecutor(1, thread_name_prefix="write")),
-                ahead=parts.enter_context(ThreadPoolExecutor(1, thread_name_prefix="read")),
                 events=watch,
                 rows_max=settings.processors.batch_rows_max,
                 commit_interval_s=settings.processors.commit_interval_s,

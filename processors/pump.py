@@ -8,8 +8,8 @@
 
 A crash anywhere is mended by going on from the last checkpoint: what 3 and 4 wrote meanwhile is known to the stores by
 its offsets and is not written again, so 5 may be rare. While batch n is written in another thread, batch n+1 goes
-through 1 and 2, and while many entries wait, batch n+2 is read; there is never more than one batch in each place, and
-they are written in order.
+through 1 and 2; there is never more than one batch in each place, and they are written in order. More threads lose:
+decoding batch n+1 beside the windows of batch n took 8.6 us of CPU per message for 5.1, and was a third slower.
 """
 
 from collections.abc import Mapping
@@ -90,7 +90,6 @@ class Pump:
         cursors: Where the checkpoint is kept.
         state: State to go on from, at its `next_offset`.
         writer: Runs the writes, one at a time, in order.
-        ahead: Reads the next batch while one is computed; None reads when it is asked.
         events: Whoever watches.
         rows_max: Entries read at once; as many waiting are read without regard to `commit_interval_s`.
         bytes_max: Payload bytes read at once.
@@ -108,7 +107,6 @@ class Pump:
         cursors: CursorStore,
         state: ChainState,
         writer: Executor,
-        ahead: Executor | None = None,
         events: Events,
         rows_max: int = BATCH_ROWS_MAX,
         bytes_max: int = BATCH_BYTES_MAX,
@@ -124,8 +122,6 @@ class Pump:
         self._read_offset = state.next_offset
         self._committed = state
         self._committed_offset = self._stored_offset = state.next_offset
-        self._ahead = ahead
-        self._read_ahead: Future[EntryBatch] | None = None
         self._waiting: list[_Batch] = []
         self._writing: tuple[_Batch, Future[None]] | None = None
         self._read_at_s: float | None = None
@@ -211,7 +207,7 @@ class Pump:
         wait_s = self._read_at_s + self._commit_interval_s - now_s
         if waiting <= 0 or (waiting < self._rows_max and wait_s > 0 and not hurry):
             return POLL_S if waiting <= 0 else min(wait_s, POLL_S)
-        batch = self._next_batch()
+        batch = self._reader.read(self._read_offset, rows_max=self._rows_max, bytes_max=self._bytes_max)
         self._failpoint(Failpoint.PUMP_AFTER_READ)
         self._read_at_s = now_s
         if batch.end_offset == self._read_offset:
@@ -221,17 +217,6 @@ class Pump:
         self._state = self._waiting[-1].state
         self._read_offset = batch.end_offset
         return 0.0
-
-    def _next_batch(self) -> EntryBatch:
-        """Return the entries from `_read_offset` on; have the next ones read meanwhile where a whole batch waits."""
-        ahead, self._read_ahead = self._read_ahead, None
-        batch = ahead.result() if ahead is not None else self._read_from(self._read_offset)
-        if self._ahead is not None and self._reader.end_offset() - batch.end_offset >= self._rows_max:
-            self._read_ahead = self._ahead.submit(self._read_from, batch.end_offset)
-        return batch
-
-    def _read_from(self, offset: Offset) -> EntryBatch:
-        return self._reader.read(offset, rows_max=self._rows_max, bytes_max=self._bytes_max)
 
     def _run(self, batch: EntryBatch, state: ChainState) -> list[_Batch]:
         """Run the chain; where it crashes, halve the batch until the entry that crashes it stands alone.
