@@ -12,19 +12,18 @@ from voltgate.supervise import Child
 
 
 def load(config: Path | None, data: Path | None, overrides: Mapping[str, object] | None = None) -> Settings:
-    """Return the settings of file, environment and command line, with the topics that the contracts come in on.
-
-    Raises: ConfigError: A setting or a contract is wrong; nothing was started.
-    """
+    """Return the settings of file, environment and command line. Raises: ConfigError: One of them is wrong."""
     given = dict(overrides or {})
     if data is not None:
         given["data"] = str(data)
-    settings = load_settings(config, os.environ, overrides=given)
-    return with_contract_topics(settings)
+    return load_settings(config, os.environ, overrides=given)
 
 
 def with_contract_topics(settings: Settings) -> Settings:
-    """Return settings whose gateway also listens on the topic patterns that contracts name."""
+    """Return settings whose gateway also listens on the topic patterns that contracts name.
+
+    Raises: ConfigError: A contract is wrong; nothing was started.
+    """
     from processors.stores import contracts_of
 
     contracts = contracts_of(settings)
@@ -44,7 +43,7 @@ def with_contract_topics(settings: Settings) -> Settings:
 
 def children(settings: Settings, config: Path | None = None) -> list[Child]:
     """Return the programs of one installation, in the order data flows; they read `config` again at SIGHUP."""
-    environ = _environ(settings, config)
+    environ = _environ(with_contract_topics(settings), config)
     arguments = _arguments(config)
     return [
         Child("gateway", ["-m", "gateway", *arguments], environ=environ, reloads=True),
@@ -55,7 +54,7 @@ def children(settings: Settings, config: Path | None = None) -> list[Child]:
 def become(settings: Settings, program: str, *arguments: str, config: Path | None = None) -> NoReturn:
     """Become one program: same process id, so that a service manager signals the right one."""
     argv = [sys.executable, "-m", program, *_arguments(config), *arguments]
-    os.execve(sys.executable, argv, _environ(settings, config))  # noqa: S606 - our own interpreter, no shell
+    os.execve(sys.executable, argv, _environ(with_contract_topics(settings), config))  # noqa: S606 - our own interpreter, no shell
 
 
 def _arguments(config: Path | None) -> list[str]:

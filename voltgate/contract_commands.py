@@ -12,7 +12,7 @@ from processors.contracts.load import ContractSet, load_contract
 from processors.contracts.model import Contract
 from processors.contracts.odcs import to_odcs
 from processors.stores import contracts_of
-from voltgate.output import Exit, fail, print_json, print_rows, say
+from voltgate.output import Exit, fail, print_config_error, print_json, print_rows, say
 
 
 def list_contracts(settings: Settings, *, as_json: bool) -> None:
@@ -42,10 +42,7 @@ def check_contracts(settings: Settings, files: Sequence[Path], *, against: Path 
     if not files:
         contracts = list(contracts_of(settings))
     for error in errors:
-        if as_json:
-            print_json({"ok": False, "file": error.file, "line": error.line, "what": error.what, "mend": error.mend})
-        else:
-            print(error)
+        print_config_error(error, as_json=as_json)
     findings = compare(load_contract(against), contracts[0]) if against and contracts else []
     for finding in findings:
         if as_json:

@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gateway.core.settings import Settings
+from voltgate.ledger import stream_tables
 from voltgate.output import is_terminal, say
 from voltgate.status import read_run_file
 
@@ -168,8 +169,7 @@ def with_lake(snapshot: Snapshot, lake: Path) -> Snapshot:
     tables = set(history.tables(lake))
     if "vehicle_telemetry" not in tables:
         return snapshot
-    streams = [name for name in tables if name not in ("raw", "rejects") and not name.startswith("windows_")]
-    counts = " union all ".join(f'select count(*) n from "{name}"' for name in sorted(streams))  # noqa: S608
+    counts = " union all ".join(f'select count(*) n from "{name}"' for name in stream_tables(tables))  # noqa: S608
     rows = history.query(lake, f"select sum(n) from ({counts})").rows[0][0]  # noqa: S608 - names come from the lake
     devices = history.query(lake, "select count(distinct device_id) from vehicle_telemetry").rows[0][0]
     rejects = history.query(lake, "select code, count(*) from rejects group by 1").rows if "rejects" in tables else []

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -23,13 +24,10 @@ def add_device(
 ) -> None:
     """Register a device and print its credentials, the only time its password is seen."""
     password = password_file.read_text("utf-8").strip() if password_file else None
-    registry = open_registry(settings)
-    try:
+    with closing(open_registry(settings)) as registry:
         added = registry.add(
             tenant=tenant, device_id=device_id, username=username, password=password, note=note, now_ns=time.time_ns()
         )
-    finally:
-        registry.close()
     shown = {"tenant": tenant, "device_id": device_id, "username": added.username}
     if password is None:
         shown["password"] = added.password
@@ -39,14 +37,11 @@ def add_device(
 
 def list_devices(settings: Settings, *, as_json: bool) -> None:
     """Print the registered devices; nothing secret is among it."""
-    registry = open_registry(settings)
-    try:
+    with closing(open_registry(settings)) as registry:
         rows = [
             (d.tenant, d.device_id, d.username, "revoked" if d.revoked_at_ns is not None else "active", d.note)
             for d in registry.ls()
         ]
-    finally:
-        registry.close()
     print_rows(["tenant", "device_id", "username", "state", "note"], rows, as_json=as_json)
 
 
@@ -76,11 +71,8 @@ def _times(row: Mapping[str, Any]) -> list[tuple[str, datetime | None]]:
 
 def revoke_device(settings: Settings, tenant: str, device_id: str) -> int:
     """Take the right to connect from a device; a live connection is closed when the gateway next looks."""
-    registry = open_registry(settings)
-    try:
+    with closing(open_registry(settings)) as registry:
         found = registry.revoke(tenant=tenant, device_id=device_id, now_ns=time.time_ns())
-    finally:
-        registry.close()
     if not found:
         say(f"voltgate: there is no device {device_id!r} of tenant {tenant!r}; `voltgate device ls` lists them")
         return Exit.NOT_FOUND

@@ -4,6 +4,7 @@ It trusts nobody: what came in is counted in the journal, what went out in the D
 about themselves stands between the two. All three must agree to the message.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -70,6 +71,11 @@ def table_counts(lake: Path) -> dict[str, int]:
     }
 
 
+def stream_tables(names: Iterable[str]) -> list[str]:
+    """Return the tables that hold readings, sorted."""
+    return sorted(name for name in names if name not in ("raw", "rejects") and not name.startswith("windows_"))
+
+
 def read_state(settings: Settings) -> "ChainState":
     """Return what the processors knew at their last checkpoint; the empty state before the first.
 
@@ -102,7 +108,7 @@ def read_balance(settings: Settings) -> Balance:
     ledger = state.ledger
     in_flight = _count_messages(reader, state.next_offset)
     counts = table_counts(lake)
-    rows = {name: n for name, n in counts.items() if name not in ("raw", "rejects") and not name.startswith("windows_")}
+    rows = {name: counts[name] for name in stream_tables(counts)}
     rejected: dict[str, int] = {}
     if counts.get("rejects"):
         answer = history.query(lake, "select code, count(*) from rejects group by 1")

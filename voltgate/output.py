@@ -9,6 +9,7 @@ from datetime import date, datetime
 from enum import IntEnum
 from typing import Any, NoReturn
 
+from gateway.core.errors import ConfigError
 from gateway.core.text import peer_text
 
 
@@ -65,6 +66,14 @@ def cell(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"
     return peer_text(str(to_plain(value)), chars_max=120)
+
+
+def print_config_error(error: ConfigError, *, as_json: bool) -> None:
+    """Write a mistake in a file as one line, or with `as_json` as one object."""
+    if as_json:
+        print_json({"ok": False, "file": error.file, "line": error.line, "what": error.what, "mend": error.mend})
+    else:
+        print(error)
 
 
 def print_rows(columns: Sequence[str], rows: Iterable[Sequence[object]], *, as_json: bool) -> None:

@@ -9,7 +9,9 @@ from typing import Any
 
 from dashboards.queries import history
 from gateway.core.settings import Settings
+from gateway.observe.run_files import ADMIN_TOKEN
 from voltgate.output import Exit, print_json, print_pairs, print_rows, say
+from voltgate.status import read_run_file
 
 COLUMNS = [
     "offset",
@@ -93,10 +95,12 @@ def call_gateway(settings: Settings, path: str, body: dict[str, object]) -> dict
 
     Raises: SystemExit: It does not run, or refuses.
     """
-    run = settings.data / "run"
+    endpoints = read_run_file(settings, "gateway")
+    if endpoints is None:
+        say(f"voltgate: no gateway runs on {settings.data}; start `voltgate run --data {settings.data}` first")
+        raise SystemExit(Exit.FAILED)
     try:
-        endpoints = json.loads((run / "gateway.json").read_text())
-        token = (run / "admin.token").read_text().strip()
+        token = (settings.data / "run" / ADMIN_TOKEN).read_text().strip()
         request = urllib.request.Request(
             f"http://{endpoints['observe_host']}:{endpoints['observe_port']}{path}",
             data=json.dumps(body).encode(),
@@ -105,9 +109,6 @@ def call_gateway(settings: Settings, path: str, body: dict[str, object]) -> dict
         with urllib.request.urlopen(request, timeout=30) as response:  # noqa: S310
             answer: dict[str, Any] = json.load(response)
             return answer
-    except FileNotFoundError:
-        say(f"voltgate: no gateway runs on {settings.data}; start `voltgate run --data {settings.data}` first")
-        raise SystemExit(Exit.FAILED) from None
     except urllib.error.HTTPError as exc:
         say(f"voltgate: the gateway refused: {exc.code} {exc.read(500).decode('utf-8', 'replace')}")
         raise SystemExit(Exit.FAILED) from None

@@ -12,7 +12,7 @@ from typing import Any
 from gateway.core.errors import ConfigError
 from gateway.core.settings import Settings
 from voltgate import __version__, compose
-from voltgate.output import Exit, print_json, print_pairs, say
+from voltgate.output import Exit, print_config_error, print_json, print_pairs, say
 
 PROGRAMS = ("gateway", "processors")
 
@@ -102,10 +102,7 @@ def check_configuration(config: Path | None, data: Path | None, *, as_json: bool
         settings = compose.load(config, data)
         contracts = contracts_of(settings)
     except ConfigError as exc:
-        if as_json:
-            print_json({"ok": False, "file": exc.file, "line": exc.line, "what": exc.what, "mend": exc.mend})
-        else:
-            print(exc)
+        print_config_error(exc, as_json=as_json)
         return Exit.CONFIG
     if as_json:
         print_json({"ok": True, "streams": list(contracts.streams)})
