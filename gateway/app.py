@@ -11,16 +11,15 @@ import argparse
 import asyncio
 import os
 import resource
-import secrets
 import signal
 import sys
 import time
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, closing
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -32,45 +31,36 @@ from gateway.core.errors import (
     JournalError,
     JournalFull,
     JournalLocked,
-    PeerError,
     RegistryError,
     VoltgateError,
 )
 from gateway.core.failpoints import FailpointHook, no_failpoint
-from gateway.core.ids import Channel, DeviceId, Offset, TenantId
-from gateway.core.limits import COMMAND_EXPIRY_S_MAX, CONTROL_REQUEST_TIMEOUT_S, VERIFY_THREADS
-from gateway.core.records import TICK_ROUTE, Route
+from gateway.core.ids import Offset
+from gateway.core.limits import COMMAND_EXPIRY_S_MAX
+from gateway.core.records import TICK_ROUTE
 from gateway.core.settings import Settings
-from gateway.observe.run_files import ADMIN_TOKEN, GATEWAY, Endpoints, write_private
+from gateway.observe.run_files import GATEWAY, Endpoints, write_private
+from gateway.parts import Clock, listen_mqtt, make_admission, open_journal, topic_table
 
 if TYPE_CHECKING:
     from gateway.edge.admission import Admission
     from gateway.edge.commands import CommandQueue
     from gateway.edge.mqtt_listener import MqttListener
-    from gateway.journal.recovery import Recovery
     from gateway.journal.writer import Commit, SegmentWriter
-    from gateway.observe.http import ObserveServer
-    from gateway.observe.http import Route as PostRoute
     from gateway.observe.logs import Logger
-    from gateway.observe.routes import CommandRequest, IngestRequest
     from gateway.registry.devices import Registry
-    from gateway.wire.topics import TopicTable
 
-T = TypeVar("T")
 STOP_TIMEOUT_S: Final = 9.0
 """Draining and committing take milliseconds; a service manager that gives 10 s must not need to kill."""
-LOCK_WAIT_S: Final = 10.0
-"""A gateway that was told to stop holds the journal for up to `STOP_TIMEOUT_S`; its successor waits that long."""
 BROKEN_GRACE_S: Final = 3.0
 """Between a failed fdatasync and the end: devices hear that nothing is durable, /readyz and the log say why."""
 HEARTBEAT_S: Final = 0.25
+CLOCK: Final = Clock(now_ns=time.time_ns, now_s=time.monotonic)
 RELOADABLE: Final = frozenset(
     {"GATEWAY__TICK_S", "GATEWAY__MQTT__ALLOW_ANONYMOUS", "JOURNAL__RETENTION_AGE_S", "JOURNAL__RETENTION_BYTES"}
     | {"JOURNAL__DISK_BYTES_MAX", "JOURNAL__RETENTION_INTERVAL_S"}
 )
 """Settings that take effect on SIGHUP; all others at the next start."""
-HTTP_SOURCE: Final = "http"
-"""Source of entries that came in through POST /ingest."""
 OFFSET_MAX: Final = Offset(2**63 - 1)
 REGISTRY_POLL_S: Final = 2.0
 """Revocation closes live sessions within 5 s."""
@@ -94,7 +84,7 @@ class Gateway:
         from gateway.observe.metrics import EventCounter, commit_histogram, lag_histogram, process_registry
 
         self._settings, self._log, self._failpoint = settings, log, failpoint
-        self._topics = _topic_table(settings)
+        self._topics = topic_table(settings)
         self._stop = asyncio.Event()
         self._listening = False
         self._journal_error: str | None = None
@@ -142,6 +132,7 @@ class Gateway:
         self, parts: AsyncExitStack, tasks: asyncio.TaskGroup, ready: Callable[[Endpoints], None]
     ) -> list[asyncio.Task[None]]:
         """Start the parts in order; what was started is in `parts`, which closes in the reverse order."""
+        from gateway.control import device_routes, start_observe
         from gateway.edge.commands import CommandQueue
         from gateway.edge.mqtt_listener import MqttListener
         from gateway.journal.reader import SegmentReader
@@ -151,14 +142,16 @@ class Gateway:
         registry = await asyncio.to_thread(open_registry, settings)
         parts.callback(registry.close)
         change = await asyncio.to_thread(registry.last_change)
-        journal = await self._open_journal(data / "ingest", on_commit=self._on_commit)
+        opened = partial(open_journal, settings=settings, clock=CLOCK, log=self._log, failpoint=self._failpoint)
+        journal = await opened(data / "ingest", on_commit=self._on_commit)
         parts.push_async_callback(journal.close)
-        commands_journal = await self._open_journal(data / "commands")
+        commands_journal = await opened(data / "commands")
         parts.push_async_callback(commands_journal.close)
         commands = CommandQueue(journal=commands_journal, now_ns=time.time_ns, count=self._command_events)
         with closing(SegmentReader(data / "commands")) as reader:
             await asyncio.to_thread(commands.rebuild, reader)
-        self._admission = admission = self._make_admission(registry, parts)
+        admission = make_admission(settings, registry, parts, clock=CLOCK, count=self._refusals)
+        self._admission = admission
         listener = MqttListener(
             journal=journal,
             topics=self._topics,
@@ -168,9 +161,21 @@ class Gateway:
             now_ns=time.time_ns,
         )
         self._register_metrics(journal, listener, admission)
-        observe = self._start_observe(journal, self._routes(journal, commands, registry))
+        observe = start_observe(
+            settings,
+            metrics=self._metrics,
+            heartbeat=self._heartbeat,
+            journal=journal,
+            ready={"mqtt": lambda: None if self._listening else "does not accept connections"},
+            routes=device_routes(
+                journal=journal,
+                commands=commands,
+                registry=registry,
+                is_anonymous_allowed=lambda: self._settings.gateway.mqtt.allow_anonymous,
+            ),
+        )
         parts.callback(observe.close)
-        mqtt_port = await self._listen(listener)
+        mqtt_port = await listen_mqtt(listener, settings)
         parts.push_async_callback(listener.close)
         self._listening = True
         endpoints = Endpoints(
@@ -190,122 +195,6 @@ class Gateway:
             tasks.create_task(self._retain(), name="retention"),
             tasks.create_task(self._watch_registry(registry, change, admission, listener), name="registry"),
         ]
-
-    async def _listen(self, listener: "MqttListener") -> int:
-        mqtt = self._settings.gateway.mqtt
-        try:
-            return await listener.start(mqtt.host, mqtt.port)
-        except OSError as exc:
-            what = f"cannot listen on {mqtt.host} port {mqtt.port}: {exc.strerror or exc}"
-            raise ConfigError("gateway.mqtt", 0, what, "choose another port, or 0 for a free one") from exc
-
-    async def _open_journal(self, directory: Path, **options: Any) -> "SegmentWriter":
-        """Return the writer of a journal, after waiting for a predecessor that is just ending."""
-        from gateway.journal.writer import SegmentWriter
-
-        journal, loop = self._settings.journal, asyncio.get_running_loop()
-        give_up_at_s = time.monotonic() + LOCK_WAIT_S
-        while True:
-            try:
-                writer = await asyncio.to_thread(
-                    SegmentWriter.open,
-                    directory,
-                    loop=loop,
-                    now_ns=time.time_ns,
-                    segment_bytes_max=journal.segment_bytes_max,
-                    commit_window_s=journal.commit_window_s,
-                    failpoint=self._failpoint,
-                    **options,
-                )
-            except JournalLocked as exc:
-                if time.monotonic() >= give_up_at_s:
-                    raise
-                self._log.warning("journal_locked", detail=str(exc), waiting_s=LOCK_WAIT_S)
-                await asyncio.sleep(LOCK_WAIT_S / 5)
-            else:
-                self._note_recovery(directory, writer.recovery)
-                return writer
-
-    def _note_recovery(self, directory: Path, recovery: "Recovery") -> None:
-        found = {"end_offset": recovery.end_offset, "torn_bytes": recovery.torn_bytes, "lost": recovery.lost}
-        log = self._log.error if recovery.corrupt or recovery.lost else self._log.info
-        log("journal_open", directory=str(directory), **found, corrupt=[damage.why for damage in recovery.corrupt])
-
-    def _make_admission(self, registry: "Registry", parts: AsyncExitStack) -> "Admission":
-        from gateway.edge.admission import Admission
-        from gateway.registry.passwords import decoy_hash, verify_password
-
-        # Half of the cores at most: a reconnecting fleet must not take the loop's.
-        threads = max(1, min(VERIFY_THREADS, (os.cpu_count() or 1) // 2))
-        verifiers = ThreadPoolExecutor(threads, thread_name_prefix="verify")
-        parts.callback(verifiers.shutdown, wait=False, cancel_futures=True)
-        return Admission(
-            find=registry.find,
-            verify=verify_password,
-            decoy_hash=decoy_hash(),
-            cache_key=secrets.token_bytes(32),
-            executor=verifiers,
-            now_s=time.monotonic,
-            count=self._refusals,
-            allow_anonymous=self._settings.gateway.mqtt.allow_anonymous,
-            tenant_default=self._settings.gateway.mqtt.tenant_default,
-        )
-
-    # ---- the local port ----------------------------------------------------------------------------------------------
-    def _start_observe(self, journal: "SegmentWriter", routes: "Mapping[str, PostRoute]") -> "ObserveServer":
-        from gateway.observe.http import ObserveServer
-
-        def is_broken() -> str | None:
-            # The descriptor is not tried again, so only a restart helps.
-            return str(journal.failure) if isinstance(journal.failure, JournalBroken) else None
-
-        token = secrets.token_urlsafe(32)
-        write_private(self._settings.data / "run" / ADMIN_TOKEN, token.encode())
-        observe = ObserveServer(
-            host=self._settings.observe.host,
-            port=self._settings.observe.gateway_port,
-            registry=self._metrics,
-            live={"loop": self._heartbeat.check, "journal": is_broken},
-            ready={
-                "loop": self._heartbeat.check,
-                "journal": lambda: None if journal.failure is None else str(journal.failure),
-                "mqtt": lambda: None if self._listening else "does not accept connections",
-            },
-            routes=routes,
-            token=token,
-        )
-        observe.start()
-        return observe
-
-    def _routes(
-        self, journal: "SegmentWriter", commands: "CommandQueue", registry: "Registry"
-    ) -> "Mapping[str, PostRoute]":
-        """Return the POST routes; each call runs on the loop while a thread of the port waits for it."""
-        from gateway.observe.routes import command_route, ingest_route
-
-        loop = asyncio.get_running_loop()
-
-        def wait_for(work: "Coroutine[Any, Any, T]") -> "T":
-            future = asyncio.run_coroutine_threadsafe(work, loop)
-            try:
-                return future.result(CONTROL_REQUEST_TIMEOUT_S)
-            finally:
-                future.cancel()
-
-        def submit(request: "CommandRequest", payload: bytes) -> str:
-            tenant, device_id = TenantId(request.tenant), DeviceId(request.device_id)
-            anonymous = self._settings.gateway.mqtt.allow_anonymous
-            if not anonymous and not registry.is_active(tenant=tenant, device_id=device_id):
-                raise PeerError("unknown_device", f"there is no active device {device_id!r} of tenant {tenant!r}")
-            return wait_for(
-                commands.submit(tenant=tenant, device_id=device_id, payload=payload, expiry_s=request.expiry_s)
-            )
-
-        def append(request: "IngestRequest", payload: bytes) -> int:
-            tenant, device_id = TenantId(request.tenant), DeviceId(request.device_id)
-            return wait_for(journal.append(Route(tenant, device_id, HTTP_SOURCE, Channel(request.channel)), payload))
-
-        return {"/commands": command_route(submit), "/ingest": ingest_route(append)}
 
     def _register_metrics(self, journal: "SegmentWriter", listener: "MqttListener", admission: "Admission") -> None:
         from gateway.journal.inspect import stats
@@ -466,17 +355,6 @@ class Gateway:
             name.removeprefix("VOLTGATE__") for name in old.keys() | new.keys() if old.get(name) != new.get(name)
         )
         self._log.info("configuration_loaded", changed=changed, at_restart=[n for n in changed if n not in RELOADABLE])
-
-
-def _topic_table(settings: Settings) -> "TopicTable":
-    from gateway.wire.topics import TopicTable
-
-    mqtt = settings.gateway.mqtt
-    try:
-        patterns = [(topic.pattern, topic.channel) for topic in mqtt.topics]
-        return TopicTable.from_patterns(patterns, tenant_default=mqtt.tenant_default)
-    except ValueError as exc:
-        raise ConfigError("gateway.mqtt.topics", 0, str(exc), "write v1/{tenant}/{device_id}/{channel}") from exc
 
 
 # ---- command line ----------------------------------------------------------------------------------------------------
