@@ -113,6 +113,11 @@ ADDRESS_FAILURE_REFILL_S: Final = 1.0
 FAILURE_BUCKETS_MAX: Final = 10_000
 """Usernames and addresses whose failures are remembered; past that the longest quiet one is forgotten."""
 
+TRANSACTION_ID_MAX: Final = 2**31 - 1
+"""Largest transaction id of OCPP 1.6: chargers keep it in a signed 32 bit integer."""
+TRANSACTION_IDS_BLOCK: Final = 1_000
+"""Transaction ids reserved by one disk write; a restart wastes at most so many of two thousand million."""
+
 # ---- registry, configuration, control routes -------------------------------------------------------------------------
 CONFIG_BYTES_MAX: Final = 1 * MIB
 NOTE_CHARS_MAX: Final = 500
