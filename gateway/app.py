@@ -198,7 +198,7 @@ class Gateway:
 
     def _register_metrics(self, journal: "SegmentWriter", listener: "MqttListener", admission: "Admission") -> None:
         from gateway.journal.inspect import stats
-        from gateway.observe.gateway_metrics import Sources, register_gateway
+        from gateway.observe.gateway_metrics import Listening, Sources, register_gateway
 
         data = self._settings.data
 
@@ -207,17 +207,21 @@ class Gateway:
             return {} if at_ns is None else {(): max(0.0, (time.time_ns() - at_ns) / 1e9)}
 
         sources = Sources(
-            events=self._events,
+            protocols={
+                "mqtt": Listening(
+                    events=self._events,
+                    received=lambda: listener.received,
+                    acknowledged=lambda: listener.acknowledged,
+                    connections=lambda: {
+                        "connected": listener.connections,
+                        "unauthenticated": listener.unauthenticated,
+                        "parked": listener.parked_sessions,
+                    },
+                ),
+            },
             refusals=self._refusals,
             command_events=self._command_events,
-            received=lambda: listener.received,
-            acknowledged=lambda: listener.acknowledged,
             unread_deleted=lambda: self._unread_deleted,
-            connections=lambda: {
-                ("mqtt", "connected"): listener.connections,
-                ("mqtt", "unauthenticated"): listener.unauthenticated,
-                ("mqtt", "parked"): listener.parked_sessions,
-            },
             logins_waiting=lambda: admission.waiting,
             commands_waiting=lambda: self._commands_waiting,
             journal_bytes=lambda: {(name,): stats(data / name).bytes for name in ("ingest", "commands")},

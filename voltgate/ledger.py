@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from processors.stages.chain import ChainState
 
 
+_DERIVED = frozenset({"raw", "rejects", "charging_session_revisions"})
+"""Tables whose rows are no readings."""
+
+
 class Balance(msgspec.Struct, frozen=True, kw_only=True):
     """The ledger of one installation, entries (messages) first, then records (readings) in them.
 
@@ -73,7 +77,7 @@ def table_counts(lake: Path) -> dict[str, int]:
 
 def stream_tables(names: Iterable[str]) -> list[str]:
     """Return the tables that hold readings, sorted."""
-    return sorted(name for name in names if name not in ("raw", "rejects") and not name.startswith("windows_"))
+    return sorted(name for name in names if name not in _DERIVED and not name.startswith("windows_"))
 
 
 def read_state(settings: Settings) -> "ChainState":

@@ -1,6 +1,7 @@
 """Who may connect: what the registry keeps about a device and what a listener needs to know of it."""
 
-from typing import Final
+from enum import StrEnum
+from typing import Final, Literal
 
 import msgspec
 
@@ -8,6 +9,15 @@ from gateway.core.ids import DeviceId, TenantId
 from gateway.core.limits import IDENTITY_BYTES_MAX
 
 _FORBIDDEN: Final = frozenset("/+#$")
+StrictnessName = Literal["strict", "lenient", "audit"]
+"""What becomes of a charger's message that its schema forbids."""
+
+
+class DeviceKind(StrEnum):
+    """What a device is, which says how it proves itself."""
+
+    VEHICLE = "vehicle"
+    CHARGER = "charger"
 
 
 class Credential(msgspec.Struct, frozen=True, kw_only=True):
@@ -16,9 +26,13 @@ class Credential(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         tenant: Owner of the device.
         device_id: Unique within the tenant.
-        username: What the device sends in CONNECT; unique in the registry.
-        password_hash: argon2id in the PHC string format; never the password.
+        username: What a vehicle sends in CONNECT, a charger in its URL and as its user name; unique in the registry.
+        password_hash: argon2id in the PHC string format, never the password; empty where the device has none.
         revoked_at_ns: When it lost its right to connect, or None.
+        kind: Vehicle or charger.
+        security_profile: A charger's OCPP security profile, 0 to 3; None for a vehicle.
+        strictness: A charger's own strictness, or None for the default of the settings.
+        certificate_name: Common name (CN) of a charger's certificate, or None for its username.
     """
 
     tenant: TenantId
@@ -26,6 +40,10 @@ class Credential(msgspec.Struct, frozen=True, kw_only=True):
     username: str
     password_hash: str
     revoked_at_ns: int | None
+    kind: DeviceKind = DeviceKind.VEHICLE
+    security_profile: int | None = None
+    strictness: StrictnessName | None = None
+    certificate_name: str | None = None
 
 
 def identity_problem(text: str) -> str | None:

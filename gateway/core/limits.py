@@ -58,6 +58,77 @@ COMMANDS_QUEUED_BYTES_MAX: Final = 64 * MIB
 COMMANDS_IN_FLIGHT_MAX: Final = 16
 """Commands sent to one device and not acknowledged, or its own receive maximum if lower."""
 
+# ---- chargers on their socket ----------------------------------------------------------------------------------------
+CHARGER_FRAME_BYTES_MAX: Final = 192 * KIB
+"""Largest OCPP message, also after inflating. A NotifyReport or a certificate chain has some 10 KiB; a black-box suite
+of the field (npm ocpp-ws-cli) demands that 200,000 characters of data end the connection."""
+CHARGER_HANDSHAKE_BYTES_MAX: Final = 16 * KIB
+"""Request line and headers of a handshake: a path, a password of at most 1 KiB and what proxies add."""
+CHARGERS_UNAUTHENTICATED_MAX: Final = 8192
+"""Chargers' sockets whose handshake is not answered. After an outage 5,000 come at once and may be accepted before the
+first of them is read, so the bound of MQTT would close honest ones; past it the longest silent is closed."""
+CHARGER_FRAMES_PER_S: Final = 200
+"""Frames of one charger taken per second once its burst is spent. The rest waits in its own buffers: an offline queue of
+10,000 messages takes a minute, a charger gone wild 1 % of a core."""
+CHARGER_FRAMES_BURST: Final = 1000
+CHARGER_UNANSWERED_MAX: Final = 100
+"""Calls of one charger waiting for the disk; OCPP-J allows it one (1.6J section 4.1.1), so more is not read for now."""
+CHARGER_COMPRESS_BYTES_MIN: Final = 1 * KIB
+"""Shorter messages of ours leave as they are, which RFC 7692 section 6.1 allows: a compressor costs more than it saves."""
+CHARGER_ROUTES_MAX: Final = 256
+"""Channels remembered per charger; the three versions together know fewer actions."""
+CHARGER_LINGER_S: Final = 5
+"""How long a closed socket may take to read what is left and to close its own side before it is aborted."""
+DUPLICATE_PROBE_S: Final = 5.0
+"""A charger's older connection must answer a ping within this, or a newer one takes its place."""
+DUPLICATES_MAX: Final = 3
+DUPLICATES_WINDOW_S: Final = 600.0
+"""Times that two live connections of one identity may meet within the window; then the identity is in quarantine."""
+DUPLICATES_QUARANTINE_S: Final = 600.0
+"""For this long no newer connection of that identity takes the place of a live one."""
+DUPLICATES_IDENTITIES_MAX: Final = 10_000
+"""Identities whose meetings are remembered; past that the one that met longest ago is forgotten."""
+REFUSAL_LINES_BURST: Final = 10
+"""Log lines about what one station, or one address nobody has authenticated, did wrong; then one in the time below."""
+REFUSAL_LINE_REFILL_S: Final = 10.0
+
+# ---- commands to chargers --------------------------------------------------------------------------------------------
+COMMAND_TIMEOUT_S: Final = 30.0
+COMMAND_TIMEOUT_S_MAX: Final = 600.0
+"""Longest time a charger may be given to answer; its other commands wait meanwhile."""
+COMMAND_DEVICES_MAX: Final = 10_000
+"""Chargers of one submission: all that one gateway is made for, twice."""
+COMMAND_DEVICES_UNCONFIRMED_MAX: Final = 10
+"""Chargers that one submission may have without `confirm`: a wrong mass command stops a city."""
+COMMANDS_STARTED_AT_ONCE: Final = 50
+"""Commands of one submission sent before the loop turns: about 5 ms, so that 5,000 of them delay nobody."""
+COMMAND_WAIT_S_MAX: Final = 5.0
+"""How long one request may wait for outcomes; half of what the local port gives a request."""
+OUTCOMES_KEPT_MAX: Final = 2 * COMMAND_DEVICES_MAX
+OUTCOMES_KEPT_BYTES_MAX: Final = 32 * MIB
+"""Outcomes of commands to chargers kept in memory; older ones are read from the commands journal."""
+LATE_ANSWERS_MAX: Final = COMMAND_DEVICES_MAX
+"""Timed out commands whose late answer is still known as one; past that the oldest is forgotten."""
+AUDITED_AGAIN_S: Final = 10.0
+AUDITED_AGAIN_MAX: Final = 4 * COMMAND_DEVICES_MAX
+"""Steps of commands from the last seconds before a restart that are written to the ingest journal once more, because
+nobody knows whether they got there; the second of two equal ones is dropped as a duplicate."""
+
+# ---- OCPP messages ---------------------------------------------------------------------------------------------------
+OCPP_MESSAGE_ID_CHARS_MAX: Final = 36
+"""What all three versions allow: the length of a UUID."""
+OCPP_TEXT_STRETCH_MAX: Final = 4
+"""How many times its limit a text (or a message id) may be long where strictness is not `strict`."""
+OCPP_NESTING_MAX: Final = 32
+"""Levels of arrays and objects in a frame. The deepest schema (ReportChargingProfiles, 2.x) has 14; a bomb thousands."""
+OCPP_ERROR_DESCRIPTION_CHARS_MAX: Final = 255
+"""`errorDescription` of a CALLERROR, from the specification."""
+OCPP_CALLS_REMEMBERED_MAX: Final = 16
+"""Answered calls remembered per station for a resend; the oldest is forgotten. A station has one call under way, so
+this is the resends of a reconnect and a few of a station that does not wait for its answers."""
+OCPP_STATIONS_REMEMBERED_MAX: Final = 2 * CONNECTIONS_MAX
+"""Stations whose answered calls are kept, connected or not; the one that connected longest ago is forgotten."""
+
 # ---- journal ---------------------------------------------------------------------------------------------------------
 COMMIT_WINDOW_S: Final = 0.003
 """Group commit: wait this long for company. Measured fdatasync 0.2-0.4 ms; 3 ms makes it under 0.1 us a message."""
@@ -87,20 +158,76 @@ REJECT_KEYS_MAX: Final = 100_000
 """Rejects remembered, so that a poison payload sent again is a duplicate and not another reject; 16 B each."""
 DEVICES_MAX: Final = 100_000
 """Devices of one stream whose newest values are kept; past it those not heard from for longest are forgotten."""
+DETAIL_CHARS_MAX: Final = 32 * KIB
+"""JSON text in one column of a row (what a charger's message says besides); the whole message is in `raw`."""
+TRANSACTIONS_REMEMBERED_MAX: Final = 100_000
+"""Charging transactions whose connector is remembered, for messages that name none; past it the oldest are forgotten.
+5,000 chargers with 20 transactions each; about 200 bytes a transaction."""
 PANE_SAMPLES_MAX: Final = 10_000
 """Samples of one device in one pane; past it readings stay in the lake, unmerged and counted. 60 s at 100 Hz fit."""
 TEXT_CHARS_MAX: Final = 200
 """Peer text in logs, errors and rejects is cut here."""
+
+# ---- charging sessions -----------------------------------------------------------------------------------------------
+CHARGING_SESSIONS_MAX: Final = 20_000
+"""Sessions remembered, open or ended; past it the ended ones not heard of for longest go first. A fleet of 2,500
+chargers with 8 sessions in 48 h fits; a session takes 3 KiB once ended, up to 24 KiB while open."""
+SESSION_REMEMBERED_S: Final = 48 * 3600
+"""How long after its last word a session may still be mended by what comes late."""
+SESSION_SILENT_S: Final = 24 * 3600
+"""A session without a word for this long is abandoned."""
+SESSION_AVAILABLE_S: Final = 600
+"""A session whose connector has been Available for this long, without a word of it, is abandoned. A Stop that a charger
+queued comes within minutes of the reconnect."""
+SESSION_HELD_S: Final = 600
+"""What is said of a transaction nobody started waits this long for its start; then it is an orphan."""
+SESSION_SAMPLES_MAX: Final = 512
+"""Meter samples kept of a session: 8.5 h at one a minute. Past it every second one goes, again and again."""
+SESSION_SAMPLES_ENDED_MAX: Final = 64
+"""Samples kept from `SESSION_THINNED_S` after a session's last word: what a late message may still change is little."""
+SESSION_THINNED_S: Final = 3600
+SESSION_CURVE_POINTS_MAX: Final = 32
+SESSION_EVENTS_MAX: Final = 64
+"""States, sequence ranges and ends kept of one session, of each the newest; 64 states are an hour of a charger that
+toggles every minute."""
+SESSION_REVISION_S: Final = 60
+"""Shortest time between two revisions of a session that only goes on. Ticks are looked at this often, too."""
+SESSION_REVISIONS_SHARE: Final = 16
+"""A session that only goes on is shown when it has grown by one part in so many: 60 revisions in 4 h, not 240."""
+SESSION_JOINS_MAX: Final = 200
+"""Sessions compared with vehicles at one tick, about 1 ms each; the others wait for the next."""
+CONNECTORS_MAX: Final = 50_000
+"""Connectors whose states and loose meter values are remembered; past it those longest quiet are forgotten."""
+CONNECTOR_SAMPLES_MAX: Final = 64
+"""Meter values without transaction kept per connector, in case the start of theirs is still to come."""
+START_ANSWERS_MAX: Final = 10_000
+"""Answers to starts that have not been read yet; the oldest go. The answer follows its start in the journal."""
+ASSETS_MAX: Final = 200_000
+"""Facts about vehicles and chargers, one a device; past it those stated longest ago are forgotten."""
+CHARGE_POWER_MAX_KW: Final = 1_000.0
+"""What a register may gain where the charger's rated power is not known: the largest of today's, buses included."""
+VEHICLE_TRACK_S: Final = 24 * 3600
+"""Charging vehicles are followed for this long, so that one that was offline may still be joined."""
+VEHICLE_TRACK_ROWS_MAX: Final = 1_000_000
+"""Buckets of 10 s of charging vehicles, 44 bytes each: 44 MB. 500 vehicles that charge for 5 h a day fit whole; with
+more the horizon is shorter: 10,000 that all charge at once are followed for 17 min."""
+VEHICLE_PLACES_MAX: Final = 500_000
+"""Hours that vehicles stood at a place, 32 bytes each; past it the oldest go."""
 
 # ---- admission -------------------------------------------------------------------------------------------------------
 IDENTITY_BYTES_MAX: Final = 128
 """Tenant, device id, username: a level of a topic and a value in every row, so shorter than MQTT allows."""
 PASSWORD_BYTES_MAX: Final = 1 * KIB
 PASSWORD_BYTES_MIN: Final = 8
+CHARGER_PASSWORD_BYTES_MIN: Final = 16
+CHARGER_PASSWORD_BYTES_MAX: Final = 40
+"""A charger's password: BasicAuthPassword of OCPP 2.0.1 has 16 to 40 characters, AuthorizationKey of 1.6 16 to 20."""
 VERIFY_THREADS: Final = 4
 """argon2id costs about 30 ms of a core and 19 MiB a verification; more threads would only starve the loop."""
 VERIFY_QUEUE_MAX: Final = 256
 """Logins waiting for a verification: about 4 s of work, below the connect timeout. The next one is refused."""
+STATION_VERIFY_QUEUE_MAX: Final = 4_096
+"""The same for chargers: all that a listen backlog holds. A password that Voltgate made takes under 1 ms, so 2-3 s."""
 VERIFIED_MAX: Final = 50_000
 """Verified logins remembered, so that a fleet reconnecting after an outage costs a hash of 1 us and not argon2id."""
 VERIFIED_TTL_S: Final = 300.0
@@ -121,8 +248,8 @@ TRANSACTION_IDS_BLOCK: Final = 1_000
 # ---- registry, configuration, control routes -------------------------------------------------------------------------
 CONFIG_BYTES_MAX: Final = 1 * MIB
 NOTE_CHARS_MAX: Final = 500
-CONTROL_BODY_BYTES_MAX: Final = 4 * PAYLOAD_BYTES_MAX // 3 + 4 * KIB
-"""A body of a POST: the largest payload in base64 and the words around it."""
+CONTROL_BODY_BYTES_MAX: Final = COMMAND_DEVICES_MAX * (IDENTITY_BYTES_MAX + 4) + COMMAND_BYTES_MAX + 4 * KIB
+"""A body of a POST: a command with the longest names of all its chargers; more than the largest payload in base64."""
 CONTROL_REQUEST_TIMEOUT_S: Final = 10.0
 """A client of the metrics and control port that has not sent its request, or read its answer, by then is closed."""
 CONTROL_THREADS_MAX: Final = 16

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
+from gateway.core.credentials import StrictnessName
 from gateway.core.errors import ConfigError
 from gateway.core.limits import (
     BATCH_ROWS_MAX,
@@ -27,6 +28,7 @@ GIB: Final = 1024 * MIB
 Port = Annotated[int, Field(ge=0, le=65_535, description="TCP port; 0 takes a free one")]
 Interval = Annotated[float, Field(gt=0, le=30 * DAY_S, allow_inf_nan=False)]
 Name = Annotated[str, Field(pattern=r"^[^/+#$\x00-\x1f]{1,128}$")]
+TlsPolicyName = Literal["modern", "ocpp-strict"]
 
 
 class Section(BaseModel):
@@ -55,12 +57,58 @@ class MqttSettings(Section):
     topics: tuple[TopicSettings, ...] = (TopicSettings(pattern="v1/{tenant}/{device_id}/{channel}"),)
 
 
+class CertificateSettings(Section):
+    """A certificate of ours with the chain up to its root, and its private key; both PEM."""
+
+    certificate_file: Path
+    key_file: Path
+
+
+class OcppSettings(Section):
+    """The central system that chargers connect to.
+
+    `port` speaks in clear text (security profiles 0 and 1), `tls_port` under TLS (2 and 3); each has its own address,
+    so that the one can stay on this machine while the other is open.
+    """
+
+    host: Annotated[str, Field(description="address of the clear text port")] = "127.0.0.1"
+    port: Port = 9000
+    path: Annotated[
+        str,
+        Field(pattern=r"^(/[A-Za-z0-9._~-]+)+$", max_length=128, description="a charger connects to PATH/IDENTITY"),
+    ] = "/ocpp"
+    tls_host: str = "127.0.0.1"
+    tls_port: Port | None = None
+    tls_policy: Annotated[
+        TlsPolicyName, Field(description="ocpp-strict offers exactly the cipher suites that OCPP names")
+    ] = "modern"
+    certificates: Annotated[tuple[CertificateSettings, ...], Field(description="at most one RSA and one ECDSA")] = ()
+    client_ca_file: Annotated[Path | None, Field(description="issuers of charger certificates, PEM")] = None
+    client_crl_file: Annotated[Path | None, Field(description="PEM; revocation list of each of those issuers")] = None
+    certificate_organization: Annotated[
+        str | None, Field(min_length=1, max_length=64, description="what O of a charger certificate must be")
+    ] = None
+    allow_unauthenticated: Annotated[
+        bool, Field(description="admit chargers of security profile 0, and unknown ones from this machine")
+    ] = False
+    tenant_default: Annotated[Name, Field(description="tenant of unknown chargers")] = "default"
+    strictness: Annotated[StrictnessName, Field(description="of chargers that were added without one")] = "lenient"
+    id_tokens: Annotated[
+        tuple[Annotated[str, Field(min_length=1, max_length=255)], ...],
+        Field(description="only these may charge; empty: every one"),
+    ] = ()
+    heartbeat_interval_s: Annotated[int, Field(ge=1, le=int(DAY_S), description="what a boot is answered with")] = 300
+    ping_interval_s: Interval = 30.0
+    pong_timeout_s: Annotated[Interval, Field(description="a charger that answers no ping for so long is gone")] = 20.0
+
+
 class GatewaySettings(Section):
     """The process that devices talk to."""
 
     tick_s: Annotated[Interval, Field(description="how often time is written into a silent journal")] = 5.0
     insecure: Annotated[bool, Field(description="listen beyond this machine without TLS")] = False
     mqtt: MqttSettings = MqttSettings()
+    ocpp: OcppSettings = OcppSettings()
 
 
 class JournalSettings(Section):
@@ -193,6 +241,6 @@ def _environment_text(value: object) -> str:
         case SecretStr():
             return value.get_secret_value()
         case list() | tuple():
-            return json.dumps(value)
+            return json.dumps(value, default=str)  # a path
         case _:
             return str(value)

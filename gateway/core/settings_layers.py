@@ -74,6 +74,7 @@ def parse_settings(
     except ValidationError as exc:
         raise _config_error(exc, layers) from None
     _refuse_open_listeners(settings, layers)
+    _refuse_half_of_tls(settings, layers)
     return settings
 
 
@@ -107,7 +108,8 @@ def _environment_layer(name: str, text: str) -> _Layer:
         try:
             value = json.loads(text)
         except ValueError as exc:
-            raise ConfigError(name, 0, f"not JSON: {exc}", 'write [{"pattern": "..."}]') from exc
+            mend = """write a list, ["a"] or [{"pattern": "a"}]"""
+            raise ConfigError(name, 0, f"not JSON: {exc}", mend) from exc
     return _nested_layer(name, keys, value)
 
 
@@ -250,20 +252,51 @@ def _known_keys(path: KeyPath) -> list[str]:
 
 def _refuse_open_listeners(settings: Settings, layers: Sequence[_Layer]) -> None:
     """Refuse a listener that other machines reach in clear text, unless told so in as many words."""
-    if settings.gateway.insecure:
+    gateway = settings.gateway
+    if gateway.insecure:
         return
-    hosts: list[tuple[KeyPath, str]] = [
-        (("gateway", "mqtt", "host"), settings.gateway.mqtt.host),
-        (("observe", "host"), settings.observe.host),
+    private = "or start with --insecure if the network itself is private"
+    proxy = f"this listener has no TLS yet: bind 127.0.0.1 behind a TLS proxy, {private}"
+    own = f"leave it out and open gateway.ocpp.tls_host with tls_port and certificates, {private}"
+    hosts: list[tuple[KeyPath, str, bool, str]] = [
+        (("gateway", "mqtt", "host"), gateway.mqtt.host, gateway.mqtt.allow_anonymous, proxy),
+        (("gateway", "ocpp", "host"), gateway.ocpp.host, gateway.ocpp.allow_unauthenticated, own),
+        (("observe", "host"), settings.observe.host, False, proxy),
     ]
-    for path, host in hosts:
+    for path, host, anonymous, mend in hosts:
         if not is_loopback(host):
             name = ".".join(str(key) for key in path)
             what = f"{name} = {host!r} lets other machines connect without TLS"
-            if settings.gateway.mqtt.allow_anonymous:
+            if anonymous:
                 what += " and without a password"
-            mend = (
-                "this version has no TLS yet: bind 127.0.0.1 behind a TLS proxy, or start with --insecure "
-                "if the network itself is private"
-            )
             raise _error_at(layers, path, what, mend)
+
+
+def _refuse_half_of_tls(settings: Settings, layers: Sequence[_Layer]) -> None:
+    """Refuse settings of TLS that are there without what they need, or that nothing uses."""
+    ocpp = settings.gateway.ocpp
+    has_tls, has_ca = ocpp.tls_port is not None, ocpp.client_ca_file is not None
+    certificates = "add [[gateway.ocpp.certificates]] with certificate_file and key_file"
+    tls_port, client_ca = "add gateway.ocpp.tls_port, or leave it out", "add client_ca_file, or leave it out"
+    same_port = has_tls and ocpp.port == ocpp.tls_port != 0
+    halves: list[tuple[bool, str, str, str]] = [
+        (has_tls and not ocpp.certificates, "tls_port", "needs a certificate", certificates),
+        (bool(ocpp.certificates) and not has_tls, "certificates", "is used by no listener", tls_port),
+        (has_ca and not has_tls, "client_ca_file", "is used by no listener", tls_port),
+        (
+            ocpp.client_crl_file is not None and not has_ca,
+            "client_crl_file",
+            "revokes nobody's certificates",
+            client_ca,
+        ),
+        (
+            ocpp.certificate_organization is not None and not has_ca,
+            "certificate_organization",
+            "is in nobody's certificate",
+            client_ca,
+        ),
+        (same_port, "tls_port", "is the port of clear text too", "take two ports"),
+    ]
+    for is_wrong, key, what, mend in halves:
+        if is_wrong:
+            raise _error_at(layers, ("gateway", "ocpp", key), f"gateway.ocpp.{key} {what}", mend)

@@ -1,6 +1,6 @@
 """The metrics of the gateway: one table of names, what they mean, and where their values come from."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Final
 
@@ -32,17 +32,30 @@ ENDED_REASONS: Final = frozenset(
 _NO_REJECTION: Final = DROPPED_REASONS | ENDED_REASONS | {"will"}
 
 
+class Listening(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the values of one protocol's listener are read, in the thread of a scrape.
+
+    Attributes:
+        events: What it counts, by reason.
+        received: Messages handed to the journal.
+        acknowledged: Of those, messages that became durable.
+        connections: State -> connections or kept sessions.
+    """
+
+    events: EventCounter
+    received: Callable[[], float]
+    acknowledged: Callable[[], float]
+    connections: Callable[[], Mapping[str, float]]
+
+
 class Sources(msgspec.Struct, frozen=True, kw_only=True):
     """Where the values are read, in the thread of a scrape.
 
     Attributes:
-        events: What the listener counts, by reason.
+        protocols: Protocol -> its listener.
         refusals: Refused logins by reason.
         command_events: What became of commands.
-        received: Messages handed to the journal.
-        acknowledged: Messages that became durable.
         unread_deleted: Entries that retention deleted before they were read.
-        connections: By (protocol, state).
         logins_waiting: Logins being verified.
         commands_waiting: Commands waiting for devices.
         journal_bytes: Size on disk, by (journal,).
@@ -51,13 +64,10 @@ class Sources(msgspec.Struct, frozen=True, kw_only=True):
         durable: 1 while the journal acknowledges.
     """
 
-    events: EventCounter
+    protocols: Mapping[str, Listening]
     refusals: EventCounter
     command_events: EventCounter
-    received: Callable[[], float]
-    acknowledged: Callable[[], float]
     unread_deleted: Callable[[], float]
-    connections: Callable[[], Samples]
     logins_waiting: Callable[[], float]
     commands_waiting: Callable[[], float]
     journal_bytes: Callable[[], Samples]
@@ -69,8 +79,15 @@ class Sources(msgspec.Struct, frozen=True, kw_only=True):
 def register_gateway(registry: CollectorRegistry, sources: Sources) -> None:
     """Register every metric of the gateway that is read when scraped."""
 
+    def each(read: Callable[[Listening], Mapping[tuple[str, ...], float]]) -> Callable[[], Samples]:
+        return lambda: {
+            (name, *labels): value
+            for name, listening in sources.protocols.items()
+            for labels, value in read(listening).items()
+        }
+
     def events(wanted: Callable[[str], bool]) -> Callable[[], Samples]:
-        return lambda: {(reason,): n for reason, n in sources.events.counts().items() if wanted(reason)}
+        return each(lambda it: {(reason,): n for reason, n in it.events.counts().items() if wanted(reason)})
 
     def is_rejection(reason: str) -> bool:
         # A refused login ends its connection too; it is counted where it was refused.
@@ -80,15 +97,23 @@ def register_gateway(registry: CollectorRegistry, sources: Sources) -> None:
         return lambda: {(): read()}
 
     counted, sampled = partial(Counted, registry=registry), partial(Sampled, registry=registry)
-    counted("voltgate_received", "Messages over MQTT handed to the journal.", [], alone(sources.received))
-    counted("voltgate_acknowledged", "Messages over MQTT that became durable.", [], alone(sources.acknowledged))
-    counted("voltgate_rejected", "Packets and messages that broke a rule.", ["reason"], events(is_rejection))
-    counted("voltgate_dropped", "Messages not acknowledged.", ["reason"], events(DROPPED_REASONS.__contains__))
-    counted("voltgate_connections_ended", "Connections ended.", ["reason"], events(ENDED_REASONS.__contains__))
+    counted("voltgate_received", "Messages handed to the journal.", ["protocol"], each(lambda it: {(): it.received()}))
+    counted(
+        "voltgate_acknowledged", "Messages that became durable.", ["protocol"], each(lambda it: {(): it.acknowledged()})
+    )
+    labels = ["protocol", "reason"]
+    counted("voltgate_rejected", "Packets and messages that broke a rule.", labels, events(is_rejection))
+    counted("voltgate_dropped", "Messages not acknowledged.", labels, events(DROPPED_REASONS.__contains__))
+    counted("voltgate_connections_ended", "Connections ended.", labels, events(ENDED_REASONS.__contains__))
     counted("voltgate_auth_failures", "Logins refused.", ["reason"], by_reason(sources.refusals.counts))
     counted("voltgate_commands", "What became of commands.", ["outcome"], by_reason(sources.command_events.counts))
     counted("voltgate_unread_deleted", "Entries deleted before they were read.", [], alone(sources.unread_deleted))
-    sampled("voltgate_connections", "Connections, kept sessions.", ["protocol", "state"], sources.connections)
+    sampled(
+        "voltgate_connections",
+        "Connections, kept sessions.",
+        ["protocol", "state"],
+        each(lambda it: {(state,): n for state, n in it.connections().items()}),
+    )
     sampled("voltgate_logins_waiting", "Logins being verified.", [], alone(sources.logins_waiting))
     sampled("voltgate_commands_waiting", "Commands waiting for devices.", [], alone(sources.commands_waiting))
     sampled("voltgate_journal_bytes", "Size on disk.", ["journal"], sources.journal_bytes)

@@ -16,6 +16,9 @@ class Endpoints(msgspec.Struct, frozen=True, kw_only=True):
     pid: int
     mqtt_host: str
     mqtt_port: int
+    ocpp_host: str
+    ocpp_port: int
+    ocpp_tls_port: int | None = None
     observe_host: str
     observe_port: int
 

@@ -118,7 +118,7 @@ def test_a_registered_device_publishes_and_nothing_is_lost_over_a_restart(tmp_pa
             assert ev.connect(gateway) == 0
             assert [ev.publish("v1/default/ev-1/telemetry", payload) for payload in (b"one", b"two")] == [0, 0]
             assert ev.publish("v1/default/ev-1/telemetry", b"three", qos=2) == 0
-        assert (gateway.metric('voltgate_connections_ended_total{reason="disconnect"}'), len(journal(data))) == (1, 3)
+        assert (gateway.metric('voltgate_connections_ended_total{protocol="mqtt",reason="disconnect"}'), len(journal(data))) == (1, 3)
         assert gateway.stop() == 0
     assert not (data / "run" / "gateway.json").exists()
     with running_gateway(data) as gateway, device("c", username=added.username, password=added.password) as ev:
@@ -145,7 +145,7 @@ def test_who_cannot_prove_it_is_refused_with_the_standards_code(tmp_path: Path) 
             assert ev.publish("v1/default/ev-2/telemetry", b"not mine") == 0x87
         for reason in ("wrong_password", "unknown_device", "no_credentials"):
             assert gateway.metric(f'voltgate_auth_failures_total{{reason="{reason}"}}') == 1, reason
-        assert gateway.metric('voltgate_rejected_total{reason="topic_not_own"}') == 1
+        assert gateway.metric('voltgate_rejected_total{protocol="mqtt",reason="topic_not_own"}') == 1
         assert journal(data) == []
         assert "guess" not in gateway.log()
         assert added.password not in gateway.log()
@@ -378,7 +378,7 @@ def test_a_full_disk_is_said_and_survived(tmp_path: Path) -> None:
             assert json.loads(answer)["checks"]["journal"] != "ok"
             assert gateway.get("/livez")[0] == 200
             assert gateway.metric("voltgate_journal_durable") == 0
-            assert gateway.metric('voltgate_dropped_total{reason="not_durable"}') > 0
+            assert gateway.metric('voltgate_dropped_total{protocol="mqtt",reason="not_durable"}') > 0
             full_disk.free(gateway)
             until(lambda: gateway.get("/readyz")[0] == 200, timeout_s=10, what="ready after space was freed")
             assert bus.publish("v1/default/bus-1/telemetry", b"after") == 0
