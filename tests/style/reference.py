@@ -149,14 +149,18 @@ def setting_fields(model: type[BaseModel] = Settings, prefix: str = "") -> Itera
             yield from setting_fields(annotation, f"{prefix}{name}.")
             continue
         yield f"{prefix}{name}", field
-        if get_origin(annotation) is tuple:
+        if get_origin(annotation) is tuple and _is_table(get_args(annotation)[0]):
             yield from setting_fields(get_args(annotation)[0], f"{prefix}{name}[].")
+
+
+def _is_table(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
 def _type(field: FieldInfo) -> str:
     annotation: Any = field.annotation
     if get_origin(annotation) is tuple:
-        return "list of tables"
+        return "list of tables" if _is_table(get_args(annotation)[0]) else "list of texts"
     if get_origin(annotation) is not None and "Literal" in str(annotation):
         return " or ".join(f"`{value}`" for value in get_args(annotation))
     inner = next((a for a in get_args(annotation) if a is not type(None)), annotation)
