@@ -40,13 +40,24 @@ from gateway.core.limits import COMMAND_EXPIRY_S_MAX
 from gateway.core.records import TICK_ROUTE
 from gateway.core.settings import Settings
 from gateway.observe.run_files import GATEWAY, Endpoints, write_private
-from gateway.parts import Clock, listen_mqtt, make_admission, open_journal, topic_table
+from gateway.parts import (
+    Clock,
+    Common,
+    MqttSide,
+    OcppSide,
+    listen_mqtt,
+    listen_ocpp,
+    make_mqtt,
+    make_ocpp,
+    open_journal,
+    renew_charger_tls,
+    topic_table,
+    verifier_threads,
+)
 
 if TYPE_CHECKING:
-    from gateway.edge.admission import Admission
-    from gateway.edge.commands import CommandQueue
-    from gateway.edge.mqtt_listener import MqttListener
     from gateway.journal.writer import Commit, SegmentWriter
+    from gateway.observe.http import ObserveServer
     from gateway.observe.logs import Logger
     from gateway.registry.devices import Registry
 
@@ -57,8 +68,9 @@ BROKEN_GRACE_S: Final = 3.0
 HEARTBEAT_S: Final = 0.25
 CLOCK: Final = Clock(now_ns=time.time_ns, now_s=time.monotonic)
 RELOADABLE: Final = frozenset(
-    {"GATEWAY__TICK_S", "GATEWAY__MQTT__ALLOW_ANONYMOUS", "JOURNAL__RETENTION_AGE_S", "JOURNAL__RETENTION_BYTES"}
-    | {"JOURNAL__DISK_BYTES_MAX", "JOURNAL__RETENTION_INTERVAL_S"}
+    {"GATEWAY__TICK_S", "GATEWAY__MQTT__ALLOW_ANONYMOUS", "GATEWAY__OCPP__ALLOW_UNAUTHENTICATED"}
+    | {"JOURNAL__RETENTION_AGE_S", "JOURNAL__RETENTION_BYTES", "JOURNAL__DISK_BYTES_MAX"}
+    | {"JOURNAL__RETENTION_INTERVAL_S"}
 )
 """Settings that take effect on SIGHUP; all others at the next start."""
 OFFSET_MAX: Final = Offset(2**63 - 1)
@@ -89,14 +101,13 @@ class Gateway:
         self._listening = False
         self._journal_error: str | None = None
         self._heartbeat = Heartbeat(now_s=time.monotonic)
-        self._events, self._refusals = EventCounter(), EventCounter()
         self._metrics = process_registry(process="gateway", version=version("voltgate"))
         self._observe_commit_s = commit_histogram(self._metrics, journal="ingest")
         self._observe_lag_s = lag_histogram(self._metrics)
         self._command_events = EventCounter()
         self._unread_deleted = 0
         self._commands_waiting = 0
-        self._admission: Admission | None = None
+        self._sides: tuple[MqttSide, OcppSide] | None = None
         self._broken: JournalBroken | None = None
 
     def stop(self) -> None:
@@ -124,7 +135,9 @@ class Gateway:
                     await parts.aclose()
                 for task in background:
                     task.cancel()
-        self._log.info("stopped", **self._events.counts())
+        if self._sides is not None:
+            mqtt, ocpp = self._sides
+            self._log.info("stopped", mqtt=mqtt.listening.events.counts(), ocpp=ocpp.listening.events.counts())
         if self._broken is not None:
             raise self._broken
 
@@ -132,56 +145,28 @@ class Gateway:
         self, parts: AsyncExitStack, tasks: asyncio.TaskGroup, ready: Callable[[Endpoints], None]
     ) -> list[asyncio.Task[None]]:
         """Start the parts in order; what was started is in `parts`, which closes in the reverse order."""
-        from gateway.control import device_routes, start_observe
-        from gateway.edge.commands import CommandQueue
-        from gateway.edge.mqtt_listener import MqttListener
-        from gateway.journal.reader import SegmentReader
-
         settings, data = self._settings, self._settings.data
         (data / "run").mkdir(parents=True, exist_ok=True, mode=0o700)
         registry = await asyncio.to_thread(open_registry, settings)
         parts.callback(registry.close)
         change = await asyncio.to_thread(registry.last_change)
-        opened = partial(open_journal, settings=settings, clock=CLOCK, log=self._log, failpoint=self._failpoint)
-        journal = await opened(data / "ingest", on_commit=self._on_commit)
-        parts.push_async_callback(journal.close)
-        commands_journal = await opened(data / "commands")
-        parts.push_async_callback(commands_journal.close)
-        commands = CommandQueue(journal=commands_journal, now_ns=time.time_ns, count=self._command_events)
-        with closing(SegmentReader(data / "commands")) as reader:
-            await asyncio.to_thread(commands.rebuild, reader)
-        admission = make_admission(settings, registry, parts, clock=CLOCK, count=self._refusals)
-        self._admission = admission
-        listener = MqttListener(
-            journal=journal,
-            topics=self._topics,
-            admission=admission,
-            commands=commands,
-            count=self._events,
-            now_ns=time.time_ns,
-        )
-        self._register_metrics(journal, listener, admission)
-        observe = start_observe(
-            settings,
-            metrics=self._metrics,
-            heartbeat=self._heartbeat,
-            journal=journal,
-            ready={"mqtt": lambda: None if self._listening else "does not accept connections"},
-            routes=device_routes(
-                journal=journal,
-                commands=commands,
-                registry=registry,
-                is_anonymous_allowed=lambda: self._settings.gateway.mqtt.allow_anonymous,
-            ),
-        )
+        common = await self._common(parts, registry)
+        mqtt, ocpp = await self._make_sides(parts, common)
+        observe = self._start_observe(common, mqtt, ocpp)
         parts.callback(observe.close)
-        mqtt_port = await listen_mqtt(listener, settings)
-        parts.push_async_callback(listener.close)
+        mqtt_port = await listen_mqtt(mqtt.listener, settings)
+        parts.push_async_callback(mqtt.listener.close)
+        ocpp_port, ocpp_tls_port = await listen_ocpp(ocpp, settings)
+        parts.push_async_callback(ocpp.listener.close)
         self._listening = True
         endpoints = Endpoints(
             pid=os.getpid(),
             mqtt_host=settings.gateway.mqtt.host,
             mqtt_port=mqtt_port,
+            ocpp_host=settings.gateway.ocpp.host,
+            ocpp_port=ocpp_port,
+            ocpp_path=settings.gateway.ocpp.path,
+            ocpp_tls_port=ocpp_tls_port,
             observe_host=settings.observe.host,
             observe_port=observe.port,
         )
@@ -191,14 +176,76 @@ class Gateway:
         ready(endpoints)
         self._log.info("ready", **msgspec.structs.asdict(endpoints))
         return [
-            tasks.create_task(self._tick(journal, commands), name="tick"),
+            tasks.create_task(self._tick(common.ingest, mqtt, ocpp), name="tick"),
             tasks.create_task(self._retain(), name="retention"),
-            tasks.create_task(self._watch_registry(registry, change, admission, listener), name="registry"),
+            tasks.create_task(self._watch_registry(registry, change, mqtt, ocpp), name="registry"),
         ]
 
-    def _register_metrics(self, journal: "SegmentWriter", listener: "MqttListener", admission: "Admission") -> None:
+    async def _common(self, parts: AsyncExitStack, registry: "Registry") -> Common:
+        """Open the journals and what else both sides need."""
+        from gateway.edge.command_audit import CommandAudit
+
+        opened = partial(open_journal, settings=self._settings, clock=CLOCK, log=self._log, failpoint=self._failpoint)
+        ingest = await opened(self._settings.data / "ingest", on_commit=self._on_commit)
+        parts.push_async_callback(ingest.close)
+        commands = await opened(self._settings.data / "commands")
+        parts.push_async_callback(commands.close)
+        return Common(
+            settings=self._settings,
+            clock=CLOCK,
+            log=self._log,
+            ingest=ingest,
+            commands=commands,
+            registry=registry,
+            verifiers=verifier_threads(parts),
+            audit=CommandAudit(journal=ingest, count=self._command_events),
+            count_command=self._command_events,
+        )
+
+    async def _make_sides(self, parts: AsyncExitStack, common: Common) -> tuple[MqttSide, OcppSide]:
+        """Return both sides with the commands that still wait; nobody can connect yet."""
+        from gateway.journal.reader import SegmentReader
+
+        mqtt, ocpp = make_mqtt(common, self._topics), make_ocpp(common)
+        parts.callback(ocpp.commands.close)
+        with closing(SegmentReader(self._settings.data / "commands")) as reader:
+            await asyncio.to_thread(mqtt.commands.rebuild, reader)
+            await ocpp.commands.rebuild(reader)
+        self._sides = (mqtt, ocpp)
+        return mqtt, ocpp
+
+    def _start_observe(self, common: Common, mqtt: MqttSide, ocpp: OcppSide) -> "ObserveServer":
+        from gateway.control import charger_routes, device_routes, start_observe
+
+        def not_listening() -> str | None:
+            return None if self._listening else "does not accept connections"
+
+        self._register_metrics(common.ingest, mqtt, ocpp)
+        return start_observe(
+            self._settings,
+            metrics=self._metrics,
+            heartbeat=self._heartbeat,
+            journal=common.ingest,
+            ready={"mqtt": not_listening, "ocpp": not_listening},
+            routes={
+                **device_routes(
+                    journal=common.ingest,
+                    commands=mqtt.commands,
+                    registry=common.registry,
+                    is_anonymous_allowed=lambda: self._settings.gateway.mqtt.allow_anonymous,
+                ),
+                **charger_routes(
+                    commands=ocpp.commands,
+                    registry=common.registry,
+                    data=self._settings.data,
+                    is_unknown_allowed=lambda: self._settings.gateway.ocpp.allow_unauthenticated,
+                ),
+            },
+        )
+
+    def _register_metrics(self, journal: "SegmentWriter", mqtt: MqttSide, ocpp: OcppSide) -> None:
         from gateway.journal.inspect import stats
-        from gateway.observe.gateway_metrics import Listening, Sources, register_gateway
+        from gateway.observe.gateway_metrics import Sources, register_gateway
 
         data = self._settings.data
 
@@ -207,22 +254,9 @@ class Gateway:
             return {} if at_ns is None else {(): max(0.0, (time.time_ns() - at_ns) / 1e9)}
 
         sources = Sources(
-            protocols={
-                "mqtt": Listening(
-                    events=self._events,
-                    received=lambda: listener.received,
-                    acknowledged=lambda: listener.acknowledged,
-                    connections=lambda: {
-                        "connected": listener.connections,
-                        "unauthenticated": listener.unauthenticated,
-                        "parked": listener.parked_sessions,
-                    },
-                ),
-            },
-            refusals=self._refusals,
+            protocols={"mqtt": mqtt.listening, "ocpp": ocpp.listening},
             command_events=self._command_events,
             unread_deleted=lambda: self._unread_deleted,
-            logins_waiting=lambda: admission.waiting,
             commands_waiting=lambda: self._commands_waiting,
             journal_bytes=lambda: {(name,): stats(data / name).bytes for name in ("ingest", "commands")},
             journal_oldest_age_s=oldest_age_s,
@@ -240,7 +274,7 @@ class Gateway:
             self._observe_lag_s(max(0.0, time.monotonic() - due_at_s))
             self._heartbeat.beat()
 
-    async def _tick(self, journal: "SegmentWriter", commands: "CommandQueue") -> None:
+    async def _tick(self, journal: "SegmentWriter", mqtt: MqttSide, ocpp: OcppSide) -> None:
         """Write the time into the journal, so that it passes there while devices are silent.
 
         After a full disk the tick is also the first to find out that there is space again.
@@ -252,7 +286,7 @@ class Gateway:
             except (JournalFull, JournalBroken) as exc:
                 self._note_journal(exc)
             # Counted here, because only this thread may look through the queue.
-            self._commands_waiting = commands.waiting_commands
+            self._commands_waiting = mqtt.commands.waiting_commands + ocpp.commands.open_commands
 
     async def _retain(self) -> None:
         """Delete what is older or larger than the settings allow, now and then."""
@@ -297,9 +331,7 @@ class Gateway:
                 "unread_entries_deleted", entries=retained.entries_unread, disk_bytes_max=journal.disk_bytes_max
             )
 
-    async def _watch_registry(
-        self, registry: "Registry", change: int, admission: "Admission", listener: "MqttListener"
-    ) -> None:
+    async def _watch_registry(self, registry: "Registry", change: int, mqtt: MqttSide, ocpp: OcppSide) -> None:
         """Close the sessions of devices that were revoked or got other credentials."""
         from gateway.edge.admission import Identity
 
@@ -316,9 +348,12 @@ class Gateway:
             if not reachable:
                 self._log.info("registry_reachable")
             reachable = True
-            admission.forget({Identity(credential.tenant, credential.device_id) for credential in changed})
+            identities = {Identity(credential.tenant, credential.device_id) for credential in changed}
+            for side in (mqtt, ocpp):
+                side.admission.forget(identities)
             for credential in changed:
-                listener.disconnect_device(credential.tenant, credential.device_id)
+                for side in (mqtt, ocpp):
+                    side.listener.disconnect_device(credential.tenant, credential.device_id)
                 revoked = credential.revoked_at_ns is not None
                 self._log.info("device_changed", device=credential.device_id, tenant=credential.tenant, revoked=revoked)
 
@@ -352,13 +387,25 @@ class Gateway:
             self._log.error("configuration_refused", detail=str(exc))
             return
         old, self._settings = self._settings.to_environ(), settings
-        if self._admission is not None:
-            self._admission.allow_anonymous = settings.gateway.mqtt.allow_anonymous
+        if self._sides is not None:
+            mqtt, ocpp = self._sides
+            mqtt.admission.allow_anonymous = settings.gateway.mqtt.allow_anonymous
+            ocpp.admission.allow_unauthenticated = settings.gateway.ocpp.allow_unauthenticated
+            self._renew_certificates(ocpp, settings)
         new = settings.to_environ()
         changed = sorted(
             name.removeprefix("VOLTGATE__") for name in old.keys() | new.keys() if old.get(name) != new.get(name)
         )
         self._log.info("configuration_loaded", changed=changed, at_restart=[n for n in changed if n not in RELOADABLE])
+
+    def _renew_certificates(self, ocpp: OcppSide, settings: Settings) -> None:
+        """Take over files that were replaced, in the places that the running configuration names."""
+        if ocpp.tls is None:
+            return
+        try:
+            renew_charger_tls(ocpp.tls, settings)
+        except ConfigError as exc:
+            self._log.error("certificates_refused", detail=str(exc))
 
 
 # ---- command line ----------------------------------------------------------------------------------------------------

@@ -1,7 +1,8 @@
 """Commands to devices: durable when `submit` returns, delivered at least once, gone when acknowledged or expired.
 
-A journal of its own holds two kinds of entries, a command and its acknowledgement, and the queue is what is left of it.
-Knows nothing of sockets: connections take from `waiting` and report to `acknowledge`.
+The commands journal holds two kinds of entries of this queue, a command and its acknowledgement, and the queue is what
+is left of them; what others wrote there is passed over. Each step is audited in the ingest journal too. Knows nothing
+of sockets: connections take from `waiting` and report to `acknowledge`.
 """
 
 import asyncio
@@ -12,11 +13,17 @@ from typing import Final
 
 import msgspec
 
+from gateway.core.command_records import (
+    ACKNOWLEDGED_SOURCE,
+    COMMAND_SOURCE,
+    CommandEvent,
+    CommandStep,
+    StoredCommand,
+    read_entries,
+)
 from gateway.core.errors import JournalError, LimitExceeded, PeerError
-from gateway.core.ids import Channel, DeviceId, Offset, TenantId
+from gateway.core.ids import Channel, DeviceId, TenantId
 from gateway.core.limits import (
-    BATCH_BYTES_MAX,
-    BATCH_ROWS_MAX,
     COMMAND_BYTES_MAX,
     COMMAND_EXPIRY_S,
     COMMAND_EXPIRY_S_MAX,
@@ -25,10 +32,9 @@ from gateway.core.limits import (
 )
 from gateway.core.ports import Counter, JournalReader, JournalWriter
 from gateway.core.records import Route
+from gateway.edge.command_audit import CommandAudit
 from gateway.wire.topics import is_identifier
 
-COMMAND_SOURCE: Final = "command"
-ACKNOWLEDGED_SOURCE: Final = "command_ack"
 _OVERHEAD_BYTES: Final = 512
 """What a waiting command costs besides its payload; counts against `COMMANDS_QUEUED_BYTES_MAX`."""
 _PACKET_ID_MAX: Final = 65_535
@@ -51,13 +57,6 @@ class Command(msgspec.Struct, kw_only=True, eq=False):
     packet_id: int = 0
 
 
-class StoredCommand(msgspec.Struct, frozen=True, array_like=True):
-    """A command as the journal holds it."""
-
-    expires_at_ns: int
-    payload: bytes
-
-
 class _Device:
     """The commands of one device, in order of submission."""
 
@@ -75,6 +74,7 @@ class CommandQueue:
         journal: Journal of commands, this queue's alone.
         now_ns: UTC nanoseconds.
         count: Counts queued, acknowledged, refused, expired and dropped commands.
+        audit: Writes each step to the ingest journal; without it nobody hears of them.
         new_id: Makes request ids: unique, one topic level each.
     """
 
@@ -84,11 +84,13 @@ class CommandQueue:
         journal: JournalWriter,
         now_ns: Callable[[], int],
         count: Counter,
+        audit: CommandAudit | None = None,
         new_id: Callable[[], str] = lambda: uuid.uuid4().hex,
     ) -> None:
         self._journal = journal
         self._now_ns = now_ns
         self._count = count
+        self._audit = audit
         self._new_id = new_id
         self._devices: defaultdict[tuple[TenantId, DeviceId], _Device] = defaultdict(_Device)
         self._bytes = 0
@@ -106,24 +108,19 @@ class CommandQueue:
 
     def rebuild(self, reader: JournalReader) -> int:
         """Read the journal from its start and return how many commands wait. Once, before the first `submit`."""
-        offset = reader.start_offset()
-        while True:
-            batch = reader.read(offset, rows_max=BATCH_ROWS_MAX, bytes_max=BATCH_BYTES_MAX)
-            for entry in batch.entries():
-                envelope = entry.envelope
-                key = (envelope.route.tenant, envelope.route.device_id)
-                request_id = str(envelope.route.channel)
-                if envelope.route.source == ACKNOWLEDGED_SOURCE:
-                    self._remove(key, request_id)
-                else:
-                    stored = msgspec.msgpack.decode(envelope.payload, type=StoredCommand)
-                    # The clock of that moment, so that the same commands are dropped as were dropped then.
-                    self._add(key, request_id, stored, now_ns=envelope.received_at_ns)
-            if not len(batch):
-                break
-            offset = Offset(batch.end_offset)
-        for key in list(self._devices):
-            self._expire(key, self._now_ns())
+        # What is dropped here was dropped, and audited, before; what has expired since is when somebody looks for it.
+        audit, self._audit = self._audit, None
+        for entry in read_entries(reader):
+            envelope = entry.envelope
+            key = (envelope.route.tenant, envelope.route.device_id)
+            request_id = str(envelope.route.channel)
+            if envelope.route.source == ACKNOWLEDGED_SOURCE:
+                self._remove(key, request_id)
+            elif envelope.route.source == COMMAND_SOURCE:
+                stored = msgspec.msgpack.decode(envelope.payload, type=StoredCommand)
+                # The clock of that moment, so that the same commands are dropped as were dropped then.
+                self._add(key, request_id, stored, now_ns=envelope.received_at_ns)
+        self._audit = audit
         return self.waiting_commands
 
     async def submit(
@@ -151,6 +148,7 @@ class CommandQueue:
             # Not after the await: a caller that went away does not take back what the journal holds.
             self._submitting_bytes -= _cost_bytes(payload)
             if error is None:
+                self._note((tenant, device_id), request_id, CommandStep.SUBMITTED, at_ns=now_ns, payload=payload)
                 self._add((tenant, device_id), request_id, stored, now_ns=now_ns)
                 self._count("queued")
                 self._on_waiting(tenant, device_id)
@@ -200,14 +198,35 @@ class CommandQueue:
         self._discard(tenant, device_id, command, "oversize")
 
     def _discard(self, tenant: TenantId, device_id: DeviceId, command: Command, reason: str) -> None:
-        self._remove((tenant, device_id), command.request_id)
+        key, now_ns = (tenant, device_id), self._now_ns()
+        self._remove(key, command.request_id)
         self._count(reason)
         route = Route(tenant, device_id, ACKNOWLEDGED_SOURCE, Channel(command.request_id))
         try:
-            self._journal.append_nowait(self._now_ns(), [route], [b""], None)
+            self._journal.append_nowait(now_ns, [route], [reason.encode()], None)
         except JournalError:
             # The device has it. Should we restart before the disk is back, it is delivered a second time.
             self._count("acknowledgement_not_durable")
+        if reason == "oversize":
+            self._note(
+                key, command.request_id, CommandStep.REFUSED, at_ns=now_ns, detail="larger than the device takes"
+            )
+        else:
+            self._note(key, command.request_id, CommandStep(reason), at_ns=now_ns)
+
+    def _note(
+        self,
+        key: tuple[TenantId, DeviceId],
+        request_id: str,
+        step: CommandStep,
+        *,
+        at_ns: int,
+        detail: str = "",
+        payload: bytes = b"",
+    ) -> None:
+        if self._audit is not None:
+            event, received_at_ns = CommandEvent(step, detail=detail), self._now_ns()
+            self._audit.note(*key, request_id, event, at_ns=at_ns, received_at_ns=received_at_ns, payload=payload)
 
     def _check(self, tenant: TenantId, device_id: DeviceId, payload: bytes, expiry_s: float) -> None:
         if not (is_identifier(tenant) and is_identifier(device_id)):
@@ -230,8 +249,11 @@ class CommandQueue:
         self._expire(key, now_ns)
         commands = self._devices[key].commands
         if len(commands) >= COMMANDS_QUEUED_MAX:
-            self._remove(key, next(iter(commands)))
+            oldest = next(iter(commands))
+            self._remove(key, oldest)
             self._count("dropped_oldest")
+            detail = f"newer ones took its place among {COMMANDS_QUEUED_MAX}"
+            self._note(key, oldest, CommandStep.EXPIRED, at_ns=now_ns, detail=detail)
         self._devices[key].commands[request_id] = Command(
             request_id=request_id, payload=stored.payload, expires_at_ns=stored.expires_at_ns
         )
@@ -240,10 +262,12 @@ class CommandQueue:
     def _expire(self, key: tuple[TenantId, DeviceId], now_ns: int) -> None:
         if key not in self._devices:
             return
-        gone = [c.request_id for c in self._devices[key].commands.values() if now_ns >= c.expires_at_ns]
-        for request_id in gone:
-            self._remove(key, request_id)
+        gone = [c for c in self._devices[key].commands.values() if now_ns >= c.expires_at_ns]
+        for command in gone:
+            self._remove(key, command.request_id)
             self._count("expired")
+            # Its own time, so that the same step said again after a restart is known as the same.
+            self._note(key, command.request_id, CommandStep.EXPIRED, at_ns=command.expires_at_ns)
 
     def _remove(self, key: tuple[TenantId, DeviceId], request_id: str) -> None:
         device = self._devices.get(key)

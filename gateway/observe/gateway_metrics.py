@@ -37,14 +37,18 @@ class Listening(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         events: What it counts, by reason.
+        refusals: Refused logins by reason.
         received: Messages handed to the journal.
         acknowledged: Of those, messages that became durable.
+        logins_waiting: Logins being verified.
         connections: State -> connections or kept sessions.
     """
 
     events: EventCounter
+    refusals: EventCounter
     received: Callable[[], float]
     acknowledged: Callable[[], float]
+    logins_waiting: Callable[[], float]
     connections: Callable[[], Mapping[str, float]]
 
 
@@ -53,10 +57,8 @@ class Sources(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         protocols: Protocol -> its listener.
-        refusals: Refused logins by reason.
         command_events: What became of commands.
         unread_deleted: Entries that retention deleted before they were read.
-        logins_waiting: Logins being verified.
         commands_waiting: Commands waiting for devices.
         journal_bytes: Size on disk, by (journal,).
         journal_oldest_age_s: Age of the oldest entry, empty for none.
@@ -65,10 +67,8 @@ class Sources(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     protocols: Mapping[str, Listening]
-    refusals: EventCounter
     command_events: EventCounter
     unread_deleted: Callable[[], float]
-    logins_waiting: Callable[[], float]
     commands_waiting: Callable[[], float]
     journal_bytes: Callable[[], Samples]
     journal_oldest_age_s: Callable[[], Samples]
@@ -87,11 +87,12 @@ def register_gateway(registry: CollectorRegistry, sources: Sources) -> None:
         }
 
     def events(wanted: Callable[[str], bool]) -> Callable[[], Samples]:
-        return each(lambda it: {(reason,): n for reason, n in it.events.counts().items() if wanted(reason)})
-
-    def is_rejection(reason: str) -> bool:
         # A refused login ends its connection too; it is counted where it was refused.
-        return reason not in _NO_REJECTION and not sources.refusals[reason]
+        return each(
+            lambda it: {
+                (reason,): n for reason, n in it.events.counts().items() if wanted(reason) and not it.refusals[reason]
+            }
+        )
 
     def alone(read: Callable[[], float]) -> Callable[[], Samples]:
         return lambda: {(): read()}
@@ -102,10 +103,15 @@ def register_gateway(registry: CollectorRegistry, sources: Sources) -> None:
         "voltgate_acknowledged", "Messages that became durable.", ["protocol"], each(lambda it: {(): it.acknowledged()})
     )
     labels = ["protocol", "reason"]
-    counted("voltgate_rejected", "Packets and messages that broke a rule.", labels, events(is_rejection))
+    counted(
+        "voltgate_rejected",
+        "Packets and messages that broke a rule.",
+        labels,
+        events(lambda reason: reason not in _NO_REJECTION),
+    )
     counted("voltgate_dropped", "Messages not acknowledged.", labels, events(DROPPED_REASONS.__contains__))
     counted("voltgate_connections_ended", "Connections ended.", labels, events(ENDED_REASONS.__contains__))
-    counted("voltgate_auth_failures", "Logins refused.", ["reason"], by_reason(sources.refusals.counts))
+    counted("voltgate_auth_failures", "Logins refused.", labels, each(lambda it: by_reason(it.refusals.counts)()))
     counted("voltgate_commands", "What became of commands.", ["outcome"], by_reason(sources.command_events.counts))
     counted("voltgate_unread_deleted", "Entries deleted before they were read.", [], alone(sources.unread_deleted))
     sampled(
@@ -114,7 +120,9 @@ def register_gateway(registry: CollectorRegistry, sources: Sources) -> None:
         ["protocol", "state"],
         each(lambda it: {(state,): n for state, n in it.connections().items()}),
     )
-    sampled("voltgate_logins_waiting", "Logins being verified.", [], alone(sources.logins_waiting))
+    sampled(
+        "voltgate_logins_waiting", "Logins being verified.", ["protocol"], each(lambda it: {(): it.logins_waiting()})
+    )
     sampled("voltgate_commands_waiting", "Commands waiting for devices.", [], alone(sources.commands_waiting))
     sampled("voltgate_journal_bytes", "Size on disk.", ["journal"], sources.journal_bytes)
     sampled("voltgate_journal_oldest_age_seconds", "Age of the oldest message kept.", [], sources.journal_oldest_age_s)

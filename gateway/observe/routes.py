@@ -86,19 +86,24 @@ def _route(kind: type[Request], payload_bytes_max: int, take: Callable[[Request,
             payload = _payload_bytes(request, payload_bytes_max)
             _check_identity(request)
         except ValueError as exc:  # msgspec's errors are ValueErrors and name the path
-            return _problem(HTTPStatus.BAD_REQUEST, "bad_request", str(exc))
-        try:
-            return HTTPStatus.ACCEPTED, take(request, payload)
-        except PeerError as exc:
-            return _problem(HTTPStatus.CONFLICT, exc.reason, exc.detail)
-        except JournalFull as exc:
-            return _problem(HTTPStatus.INSUFFICIENT_STORAGE, exc.code, str(exc))
-        except StoreError as exc:
-            return _problem(HTTPStatus.SERVICE_UNAVAILABLE, exc.code, str(exc))
-        except TimeoutError:
-            return _problem(HTTPStatus.GATEWAY_TIMEOUT, "timeout", "it may or may not have been taken; look for it")
+            return problem(HTTPStatus.BAD_REQUEST, "bad_request", str(exc))
+        return answer_of(lambda: (HTTPStatus.ACCEPTED, take(request, payload)))
 
     return route
+
+
+def answer_of(take: Callable[[], Answer]) -> Answer:
+    """Return what a call answers, or the problem that its error is for the client."""
+    try:
+        return take()
+    except PeerError as exc:
+        return problem(HTTPStatus.CONFLICT, exc.reason, exc.detail)
+    except JournalFull as exc:
+        return problem(HTTPStatus.INSUFFICIENT_STORAGE, exc.code, str(exc))
+    except StoreError as exc:
+        return problem(HTTPStatus.SERVICE_UNAVAILABLE, exc.code, str(exc))
+    except TimeoutError:
+        return problem(HTTPStatus.GATEWAY_TIMEOUT, "timeout", "it may or may not have been taken; look for it")
 
 
 def _payload_bytes(request: CommandRequest | IngestRequest, bytes_max: int) -> bytes:
@@ -119,9 +124,10 @@ def _payload_bytes(request: CommandRequest | IngestRequest, bytes_max: int) -> b
 
 def _check_identity(request: CommandRequest | IngestRequest) -> None:
     for name, text in (("tenant", request.tenant), ("device_id", request.device_id)):
-        if problem := identity_problem(text):
-            raise ValueError(f"{name} {problem}")
+        if why := identity_problem(text):
+            raise ValueError(f"{name} {why}")
 
 
-def _problem(status: HTTPStatus, error: str, detail: str) -> Answer:
+def problem(status: HTTPStatus, error: str, detail: str) -> Answer:
+    """Return the answer to a request that was not done."""
     return status, {"error": error, "detail": detail}

@@ -18,6 +18,7 @@ class Endpoints(msgspec.Struct, frozen=True, kw_only=True):
     mqtt_port: int
     ocpp_host: str
     ocpp_port: int
+    ocpp_path: str
     ocpp_tls_port: int | None = None
     observe_host: str
     observe_port: int
