@@ -9,7 +9,7 @@ app = typer.Typer(
     name="voltgate",
     help="The open gateway between electric vehicles, their chargers and the people who run them.",
     epilog="Start here: voltgate demo. Data goes to stdout, talk to stderr. Exit codes: 0 ok, 1 failed, 2 usage, "
-    "3 configuration, 4 not found, 6 findings.",
+    "3 configuration, 4 not found, 6 findings; of commands 7 rejected, 8 offline, 9 no answer in time.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -28,6 +28,9 @@ contract = _group("contract", "Streams and their contracts.")
 journal = _group("journal", "The journal of everything received.")
 rejects = _group("rejects", "What could not become a row, and why.")
 device = _group("device", "Devices that may connect.")
+command = _group("command", "Tell devices and chargers what to do.")
+charger = _group("charger", "Chargers that are connected.")
+asset = _group("asset", "Facts about vehicles, chargers and sites.")
 
 ConfigOption = Annotated[Path | None, typer.Option("--config", help="TOML file; conf.d/*.toml beside it is read too.")]
 DataOption = Annotated[Path | None, typer.Option("--data", help="Directory of everything that survives a restart.")]
@@ -49,12 +52,16 @@ def demo(
         float | None, typer.Option("--duration", min=1, help="Seconds; without it until Ctrl-C.")
     ] = None,
     vehicles: Annotated[int, typer.Option("--vehicles", min=1, max=5000, help="Simulated vehicles.")] = 40,
+    chargers: Annotated[int, typer.Option("--chargers", min=1, max=1000, help="Simulated chargers.")] = 12,
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="MQTT port; 0 takes a free one.")] = 1883,
+    ocpp_port: Annotated[int, typer.Option("--ocpp-port", min=0, max=65535, help="The same for OCPP.")] = 9000,
 ) -> None:
     """Run everything on this machine with a simulated fleet. Example: voltgate demo --duration 60."""
     from voltgate.demo import run_demo
 
-    raise SystemExit(run_demo(data, duration_s=duration, vehicles=vehicles, port=port))
+    raise SystemExit(
+        run_demo(data, duration_s=duration, vehicles=vehicles, chargers=chargers, port=port, ocpp_port=ocpp_port)
+    )
 
 
 InsecureOption = Annotated[bool, typer.Option("--insecure", help="Listen beyond this machine without TLS.")]
@@ -296,6 +303,15 @@ def rejects_retry(
 
 
 # ---- devices ---------------------------------------------------------------------------------------------------------
+ProfileOption = Annotated[
+    int | None, typer.Option("--security-profile", min=0, max=3, help="Lowest OCPP security profile; of a new one 1.")
+]
+StrictnessOption = Annotated[str | None, typer.Option("--strictness", help="strict, lenient or audit; else as set.")]
+CertificateNameOption = Annotated[
+    str | None, typer.Option("--certificate-name", help="CN of the charger's certificate; else its login.")
+]
+
+
 @device.command("add")
 def device_add(
     device_id: Annotated[str, typer.Argument(help="Name of the device, the third level of its topics.")],
@@ -305,14 +321,44 @@ def device_add(
     note: Annotated[str, typer.Option("--note", help="For people.")] = "",
     config: ConfigOption = None,
     data: DataOption = None,
+    security_profile: ProfileOption = None,
+    strictness: StrictnessOption = None,
+    certificate_name: CertificateNameOption = None,
     *,
+    charger: Annotated[bool, typer.Option("--charger", help="It speaks OCPP; its login is its identity.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Register a device; a password that Voltgate makes is shown this once."""
-    from voltgate.device_commands import add_device
+    """Register a device; a password that is made is shown this once. Example: voltgate device add CP-1 --charger."""
+    from voltgate.device_commands import Rules, add_device
 
-    settings = _settings(config, data)
-    add_device(settings, tenant, device_id, username=username, password_file=password_file, note=note, as_json=as_json)
+    add_device(
+        _settings(config, data),
+        tenant,
+        device_id,
+        username=username,
+        password_file=password_file,
+        note=note,
+        is_charger=charger,
+        rules=Rules(security_profile, strictness, certificate_name),
+        as_json=as_json,
+    )
+
+
+@device.command("change")
+def device_change(
+    device_id: Annotated[str, typer.Argument(help="Name of the charger.")],
+    tenant: Annotated[str, typer.Option("--tenant", help="Whose device it is.")] = "default",
+    security_profile: ProfileOption = None,
+    strictness: StrictnessOption = None,
+    certificate_name: CertificateNameOption = None,
+    config: ConfigOption = None,
+    data: DataOption = None,
+) -> None:
+    """Change how a charger must connect, and keep its password; it is disconnected and comes back within seconds."""
+    from voltgate.device_commands import Rules, change_device
+
+    rules = Rules(security_profile, strictness, certificate_name)
+    raise SystemExit(change_device(_settings(config, data), tenant, device_id, rules))
 
 
 @device.command("ls")
@@ -332,7 +378,7 @@ def device_show(
     *,
     as_json: JsonOption = False,
 ) -> None:
-    """Show the newest value of every field, and how old it is."""
+    """Show what is registered of a device, and the newest value of every field with how old it is."""
     from voltgate.device_commands import show_device
 
     raise SystemExit(show_device(_settings(config, data), tenant, device_id, as_json=as_json))
@@ -349,3 +395,148 @@ def device_revoke(
     from voltgate.device_commands import revoke_device
 
     raise SystemExit(revoke_device(_settings(config, data), tenant, device_id))
+
+
+# ---- commands --------------------------------------------------------------------------------------------------------
+TenantOption = Annotated[str, typer.Option("--tenant", help="Whose device it is.")]
+
+
+@command.command("send")
+def command_send(
+    names: Annotated[
+        list[str], typer.Argument(metavar="DEVICE... [ACTION]", help="Chargers, then the OCPP action; or one vehicle.")
+    ],
+    connector: Annotated[int | None, typer.Option("--connector", min=0, help="Connector of the charger.")] = None,
+    evse: Annotated[int | None, typer.Option("--evse", min=0, help="EVSE of the charger, OCPP 2.")] = None,
+    id_tag: Annotated[str | None, typer.Option("--id-tag", help="idTag, OCPP 1.6.")] = None,
+    id_token: Annotated[str | None, typer.Option("--id-token", help="idToken, OCPP 2.")] = None,
+    id_token_type: Annotated[str | None, typer.Option("--id-token-type", help="Else ISO14443.")] = None,
+    transaction: Annotated[str | None, typer.Option("--transaction", help="Transaction id.")] = None,
+    kind: Annotated[str | None, typer.Option("--type", help="Soft, Hard, Inoperative, Heartbeat, ...")] = None,
+    key: Annotated[str | None, typer.Option("--key", help="Configuration key; OCPP 2: Component.Variable.")] = None,
+    value: Annotated[str | None, typer.Option("--value", help="New value of the key.")] = None,
+    payload: Annotated[
+        str | None, typer.Option("--payload", help="JSON of the request, or @file; for a vehicle the text.")
+    ] = None,
+    ocpp: Annotated[str | None, typer.Option("--ocpp", help="1.6, 2.0.1 or 2.1, for chargers not connected.")] = None,
+    timeout: Annotated[float, typer.Option("--timeout", min=0.1, max=600, help="Seconds to answer.")] = 30.0,
+    wait_until_online: Annotated[
+        float | None,
+        typer.Option("--wait-until-online", min=0.1, max=604800, help="Seconds; may then be sent more than once."),
+    ] = None,
+    tenant: TenantOption = "default",
+    config: ConfigOption = None,
+    data: DataOption = None,
+    *,
+    to_all: Annotated[bool, typer.Option("--all", help="To all chargers; name only the action.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before a command to many.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Send a command and show the answer. Example: voltgate command send CP-1 Reset --type Soft.
+
+    Exit codes: 0 accepted, 7 rejected, 8 offline, 9 no answer in time, 4 unknown charger, 2 usage.
+    """
+    from voltgate.command_commands import Order, send_command
+    from voltgate.command_payloads import Options
+
+    options = Options(
+        connector=connector,
+        evse=evse,
+        id_tag=id_tag,
+        id_token=id_token,
+        id_token_type=id_token_type,
+        transaction=transaction,
+        type=kind,
+        key=key,
+        value=value,
+    )
+    order = Order(
+        tenant=tenant,
+        names=names,
+        to_all=to_all,
+        options=options,
+        payload=payload,
+        ocpp=ocpp,
+        timeout_s=timeout,
+        wait_until_online_s=wait_until_online,
+        is_confirmed=yes,
+    )
+    raise SystemExit(send_command(_settings(config, data), order, as_json=as_json))
+
+
+@command.command("ls")
+def command_ls(
+    device_id: Annotated[str | None, typer.Option("--device", help="Only this device.")] = None,
+    since: Annotated[str | None, typer.Option("--since", help="'10 min' ago, or a time such as 2026-11-22.")] = None,
+    config: ConfigOption = None,
+    data: DataOption = None,
+    limit: LimitOption = 50,
+    *,
+    is_open: Annotated[bool, typer.Option("--open", help="Only those without an outcome.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """List commands and what became of them, the newest last; needs no gateway."""
+    from voltgate.command_commands import list_commands
+
+    settings = _settings(config, data)
+    list_commands(settings, device_id=device_id, is_open=is_open, since=since, limit=limit, as_json=as_json)
+
+
+@charger.command("ls")
+def charger_ls(
+    tenant: Annotated[str | None, typer.Option("--tenant", help="Only this tenant.")] = None,
+    config: ConfigOption = None,
+    data: DataOption = None,
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """List the chargers that are connected now. The gateway must run."""
+    from voltgate.command_commands import list_chargers
+
+    list_chargers(_settings(config, data), tenant=tenant, as_json=as_json)
+
+
+# ---- assets ----------------------------------------------------------------------------------------------------------
+@asset.command("set")
+def asset_set(
+    device_id: Annotated[str, typer.Argument(help="Name of the vehicle, charger or site.")],
+    kind: Annotated[str, typer.Option("--kind", help="vehicle, charger or site.")],
+    tenant: TenantOption = "default",
+    site: Annotated[str | None, typer.Option("--site", help="Place it belongs to.")] = None,
+    latitude: Annotated[float | None, typer.Option("--latitude", min=-90, max=90, help="Degrees north.")] = None,
+    longitude: Annotated[float | None, typer.Option("--longitude", min=-180, max=180, help="Degrees east.")] = None,
+    rated_power: Annotated[
+        float | None, typer.Option("--rated-power-kw", min=0, help="Most it gives or takes.")
+    ] = None,
+    vin: Annotated[str | None, typer.Option("--vin", help="Vehicle identification number.")] = None,
+    id_tokens: Annotated[list[str] | None, typer.Option("--id-token", help="Token it shows; may be repeated.")] = None,
+    connectors: Annotated[int | None, typer.Option("--connectors", min=0, help="Connectors of a charger.")] = None,
+    note: Annotated[str | None, typer.Option("--note", help="For people.")] = None,
+    config: ConfigOption = None,
+    data: DataOption = None,
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Note facts; what is not named stays. Example: voltgate asset set CP-1 --kind charger --site depot."""
+    from voltgate.asset_commands import set_asset
+
+    facts: dict[str, object] = {
+        "kind": kind,
+        "site": site,
+        "latitude_deg": latitude,
+        "longitude_deg": longitude,
+        "rated_power_kw": rated_power,
+        "vin": vin,
+        "id_tokens": ",".join(id_tokens) if id_tokens else None,
+        "connectors": connectors,
+        "note": note,
+    }
+    raise SystemExit(set_asset(_settings(config, data), tenant, device_id, facts, as_json=as_json))
+
+
+@asset.command("ls")
+def asset_ls(config: ConfigOption = None, data: DataOption = None, *, as_json: JsonOption = False) -> None:
+    """List what is noted, with the newest value of each fact."""
+    from voltgate.asset_commands import list_assets
+
+    list_assets(_settings(config, data), as_json=as_json)

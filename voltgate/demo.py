@@ -1,50 +1,62 @@
 """`voltgate demo`: the whole of Voltgate on this computer, with a simulated fleet, and a ledger at the end.
 
-Start: 1 registry and credentials  2 gateway  3 processors  4 simulated vehicles. Stop: vehicles, gateway, processors,
-each fully before the next, so that nothing is in flight when the ledger is drawn up.
+Start: 1 registry and credentials  2 gateway  3 processors  4 simulated vehicles and chargers. Stop: simulators,
+gateway, processors, each fully before the next, so that nothing is in flight when the ledger is drawn up.
 """
 
 import json
-import os
 import signal
 import socket
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from gateway.configuration import open_registry
+from gateway.core.credentials import DeviceKind
 from gateway.core.errors import RegistryError
 from gateway.core.settings import Settings
 from gateway.observe.run_files import write_private
 from voltgate import compose
-from voltgate.demo_view import LiveView
+from voltgate.asset_commands import say_asset
+from voltgate.demo_view import LiveView, session_lines
 from voltgate.ledger import read_balance
 from voltgate.output import Exit, say
 from voltgate.status import read_run_file
 from voltgate.supervise import Child, Supervisor, stop_on_signals
+
+if TYPE_CHECKING:
+    from simulators.depot import DepotConfig
 
 START_TIMEOUT_S = 30.0
 COMMIT_INTERVAL_S = 2.0
 """Shorter than a fleet's: somebody is watching."""
 TENANT = "default"
 BUS_SHARE = 0.75
-GARBAGE_SHARE, DUPLICATE_SHARE = 0.002, 0.005
+GARBAGE_SHARE, DUPLICATE_SHARE, DIRT_SHARE = 0.002, 0.005, 0.02
 """A fleet is never clean; the ledger shows where the dirt goes."""
+SESSIONS_SHOWN = 10
 
 
-def run_demo(data: Path, *, duration_s: float | None, vehicles: int, port: int) -> int:
-    """Run until `duration_s` or Ctrl-C, print the ledger, and return 0 when it balances."""
+def run_demo(data: Path, *, duration_s: float | None, vehicles: int, chargers: int, port: int, ocpp_port: int) -> int:
+    """Run until `duration_s` or Ctrl-C, print sessions and ledger, and return 0 when that balances."""
     stop = stop_on_signals()
     say("voltgate demo: nothing leaves this computer")
     (data / "run").mkdir(parents=True, exist_ok=True)
     settings = compose.load(
         None,
         data,
-        {"gateway.mqtt.port": _free_port(port), "processors.commit_interval_s": COMMIT_INTERVAL_S},
+        {
+            "gateway.mqtt.port": _free_port(port),
+            "gateway.ocpp.port": _free_port(ocpp_port),
+            "processors.commit_interval_s": COMMIT_INTERVAL_S,
+        },
     )
-    credentials = register_vehicles(settings, vehicles)
+    fleet = fleet_of(vehicles, chargers)
+    credentials = register(settings, fleet)
     programs = compose.children(settings)
     with (data / "run" / "demo.log").open("ab") as log:
         supervisor = Supervisor([], say=lambda line: None, log=log)
@@ -53,15 +65,16 @@ def run_demo(data: Path, *, duration_s: float | None, vehicles: int, port: int) 
                 supervisor.children.append(program)
                 supervisor.start(program)
                 _wait_ready(settings, program, stop)
-            supervisor.children.insert(0, _fleet(settings, credentials, vehicles))
+            _publish_facts(settings, fleet)
+            supervisor.children.insert(0, _depot(settings, credentials, fleet))
             supervisor.start(supervisor.children[0])
-            _banner(settings, vehicles, duration_s, data)
+            _banner(settings, fleet, duration_s, data)
             _watch(supervisor, settings, stop, duration_s)
         except DemoError as exc:
             say(f"voltgate: {exc}; the programs' own words are in {log.name}")
             return Exit.FAILED
         finally:
-            say("stopping: vehicles, then gateway, then processors")
+            say("stopping: vehicles and chargers, then gateway, then processors")
             codes = supervisor.stop()
     return _close(settings, codes, log.name)
 
@@ -70,31 +83,39 @@ class DemoError(Exception):
     """A program of the demo did not start or did not stay up."""
 
 
-def vehicle_names(vehicles: int) -> list[str]:
-    """Return the device ids of the demo's fleet: three buses for each car."""
+def fleet_of(vehicles: int, chargers: int) -> "DepotConfig":
+    """Return who is simulated: three buses for each car, and their chargers."""
+    from simulators.depot import DepotConfig
+    from simulators.target import Target
+
     buses = round(vehicles * BUS_SHARE)
-    return [f"bus-{i:03}" for i in range(1, buses + 1)] + [f"car-{i:03}" for i in range(1, vehicles - buses + 1)]
+    return DepotConfig(target=Target(), buses=buses, cars=vehicles - buses, chargers=chargers)
 
 
-def register_vehicles(settings: Settings, vehicles: int) -> Path:
-    """Give every vehicle a password of its own, keep them for the next run, and return the file that holds them.
+def register(settings: Settings, fleet: "DepotConfig") -> Path:
+    """Give every device a password of its own, keep them for the next run, and return the file that holds them.
 
     The file is JSON: device id -> [username, password].
     """
+    from simulators.depot import charger_ids
+    from simulators.vehicles.fleet import vehicle_ids
+
     file = settings.data / "run" / "demo-credentials.json"
     known: dict[str, list[str]] = json.loads(file.read_text()) if file.exists() else {}
-    missing = [name for name in vehicle_names(vehicles) if name not in known]
-    if not missing:
-        return file
+    kinds = dict.fromkeys(vehicle_ids(fleet.of_vehicles()), DeviceKind.VEHICLE)
+    kinds |= dict.fromkeys(charger_ids(fleet), DeviceKind.CHARGER)
     registry = open_registry(settings)
-
-    def add(name: str) -> tuple[str, list[str]]:
-        added = registry.add(tenant=TENANT, device_id=name, now_ns=time.time_ns(), note="voltgate demo")
-        return name, [added.username, added.password]
-
     try:
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            known.update(pool.map(add, missing))
+        for name in kinds.keys() - known.keys():
+            added = registry.add(
+                tenant=TENANT,
+                device_id=name,
+                kind=kinds[name],
+                security_profile=1 if kinds[name] is DeviceKind.CHARGER else None,
+                now_ns=time.time_ns(),
+                note="voltgate demo",
+            )
+            known[name] = [added.username, added.password]
     except RegistryError as exc:
         raise RegistryError(
             f"{exc}; the demo's credentials file {file} is lost: remove {settings.data} to begin anew"
@@ -103,6 +124,17 @@ def register_vehicles(settings: Settings, vehicles: int) -> Path:
         registry.close()
     write_private(file, json.dumps(known).encode())
     return file
+
+
+def _publish_facts(settings: Settings, fleet: "DepotConfig") -> None:
+    """Tell what an operator knows: where chargers stand, whose token a vehicle shows."""
+    from simulators.depot import assets
+
+    for asset in assets(fleet):
+        facts = msgspec.structs.asdict(asset)
+        device_id = facts.pop("device_id")
+        facts["id_tokens"] = ",".join(asset.id_tokens) or None
+        say_asset(settings, TENANT, device_id, facts)
 
 
 def _free_port(wanted: int) -> int:
@@ -131,13 +163,18 @@ def _wait_ready(settings: Settings, child: Child, stop: threading.Event) -> None
             raise DemoError(f"{child.name} is not ready after {START_TIMEOUT_S:g} s")
 
 
-def _fleet(settings: Settings, credentials: Path, vehicles: int) -> Child:
+def _depot(settings: Settings, credentials: Path, fleet: "DepotConfig") -> Child:
     endpoints = _endpoints(settings)
-    buses = round(vehicles * BUS_SHARE)
-    argv = ["-m", "simulators", "vehicles", "--host", endpoints["mqtt_host"], "--port", str(endpoints["mqtt_port"])]
-    argv += ["--buses", str(buses), "--cars", str(vehicles - buses), "--credentials", str(credentials)]
-    argv += ["--garbage", str(GARBAGE_SHARE), "--duplicate", str(DUPLICATE_SHARE)]
-    return Child("vehicles", argv)
+    argv = ["-m", "simulators", "depot", "--host", endpoints["mqtt_host"], "--port", str(endpoints["mqtt_port"])]
+    argv += ["--url", ocpp_url(endpoints), "--credentials", str(credentials)]
+    argv += ["--buses", str(fleet.buses), "--cars", str(fleet.cars), "--chargers", str(fleet.chargers)]
+    argv += ["--garbage", str(GARBAGE_SHARE), "--duplicate", str(DUPLICATE_SHARE), "--charger-dirt", str(DIRT_SHARE)]
+    return Child("simulators", argv)
+
+
+def ocpp_url(endpoints: Mapping[str, Any]) -> str:
+    """Return what a charger's identity is appended to."""
+    return f"ws://{endpoints['ocpp_host']}:{endpoints['ocpp_port']}{endpoints['ocpp_path']}"
 
 
 def _endpoints(settings: Settings) -> dict[str, Any]:
@@ -147,12 +184,14 @@ def _endpoints(settings: Settings) -> dict[str, Any]:
     return run_file
 
 
-def _banner(settings: Settings, vehicles: int, duration_s: float | None, data: Path) -> None:
+def _banner(settings: Settings, fleet: "DepotConfig", duration_s: float | None, data: Path) -> None:
     endpoints = _endpoints(settings)
     end = f"ends by itself after {duration_s:g} s" if duration_s else "Ctrl-C stops"
+    vehicles = fleet.buses + fleet.cars
     say(f"  MQTT     {endpoints['mqtt_host']}:{endpoints['mqtt_port']}")
+    say(f"  OCPP     {ocpp_url(endpoints)}/{{id}}")
     say(f"  Metrics  http://{endpoints['observe_host']}:{endpoints['observe_port']}/metrics")
-    say(f"  {vehicles} vehicles are simulated at 3 depots; {end}; data in {data}")
+    say(f"  {vehicles} vehicles and {fleet.chargers} chargers at 3 depots are simulated; {end}; data in {data}")
 
 
 def _watch(supervisor: Supervisor, settings: Settings, stop: threading.Event, duration_s: float | None) -> None:
@@ -171,7 +210,7 @@ def _close(settings: Settings, codes: dict[str, int | None], log: str) -> int:
     as_asked = (0, -signal.SIGTERM)  # the latter: asked before it had installed its handlers
     failed = [f"{name} ended with exit code {code}" for name, code in codes.items() if code not in as_asked]
     balance = read_balance(settings)
-    print("\n".join(balance.lines()), flush=True)
+    print("\n".join([*session_lines(settings.lake_directory, SESSIONS_SHOWN), *balance.lines()]), flush=True)
     for line in failed:
         say(f"voltgate: {line}; its own words are in {log}")
     return Exit.OK if balance.balanced and not balance.in_flight and not failed else Exit.FAILED

@@ -24,6 +24,18 @@ LAKE_EVERY_S = 2.0
 LINE_EVERY_S = 5.0
 """How often a line is written where nobody watches."""
 WINDOWS_SHOWN = 8
+SESSIONS_SHOWN = 6
+SESSION_COLUMNS = (
+    "charger",
+    "vehicle",
+    "match",
+    "status",
+    "charger kWh",
+    "vehicle kWh",
+    "loss %",
+    "SoC from",
+    "SoC to",
+)
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,6 +49,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
         devices: Devices with a reading in the lake.
         rejects: Reject code -> count.
         windows: Newest one-minute windows: (device, start, n, first and last state of charge, km).
+        sessions: Newest charging sessions, as `SESSION_COLUMNS`.
     """
 
     received: int = 0
@@ -46,6 +59,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     devices: int = 0
     rejects: dict[str, int] = {}
     windows: list[tuple[Any, ...]] = []
+    sessions: list[tuple[str, ...]] = []
 
 
 class LiveView:
@@ -104,7 +118,7 @@ class LiveView:
         return (
             f"{now_s - self._started_at_s:6.0f} s  {s.connections} connected  {self._rate:.0f} messages/s  "
             f"{s.received} received  {s.acknowledged} acknowledged  {s.rows} rows of {s.devices} devices  "
-            f"{sum(s.rejects.values())} rejects  {len(s.windows)} newest windows"
+            f"{sum(s.rejects.values())} rejects  {len(s.sessions)} newest sessions"
         )
 
     def _picture(self, now_s: float) -> Group:
@@ -125,7 +139,12 @@ class LiveView:
             windows.add_row(
                 device, start.strftime("%H:%M"), str(n), _number(first, 2), _number(last, 2), _number(km, 3)
             )
-        return Group(head, Text(), windows)
+        sessions = Table(title="newest charging sessions", title_justify="left", box=None, padding=(0, 2))
+        for name in SESSION_COLUMNS:
+            sessions.add_column(name, justify="left" if name in SESSION_COLUMNS[:4] else "right")
+        for session in s.sessions:
+            sessions.add_row(*session)
+        return Group(head, Text(), windows, Text(), sessions)
 
 
 def _number(value: float | None, digits: int) -> str:
@@ -182,5 +201,46 @@ def with_lake(snapshot: Snapshot, lake: Path) -> Snapshot:
             rows_max=WINDOWS_SHOWN,
         ).rows
     return msgspec.structs.replace(
-        snapshot, rows=int(rows), devices=int(devices), rejects=dict(rejects), windows=windows
+        snapshot,
+        rows=int(rows),
+        devices=int(devices),
+        rejects=dict(rejects),
+        windows=windows,
+        sessions=newest_sessions(lake, SESSIONS_SHOWN),
     )
+
+
+def newest_sessions(lake: Path, count: int) -> list[tuple[str, ...]]:
+    """Return the newest charging sessions, both sides of each, as text in `SESSION_COLUMNS`."""
+    from dashboards.queries import history
+
+    if "charging_session_revisions" not in history.tables(lake):
+        return []
+    rows = history.query(
+        lake,
+        "select charger_id || ' ' || connector, vehicle_id, vehicle_match, status, energy_wh / 1000, "
+        "vehicle_energy_wh / 1000, loss_pct, coalesce(vehicle_soc_start_pct, soc_start_pct), "
+        "coalesce(vehicle_soc_end_pct, soc_end_pct) from charging_sessions "
+        "order by coalesce(ended_at, last_event_at) desc, charger_id, connector",
+        rows_max=count,
+    ).rows
+    return [
+        (
+            charger,
+            vehicle or "-",
+            match or "-",
+            status,
+            *map(_number, (kwh, vehicle_kwh, loss, soc_from, soc_to), (3, 3, 1, 1, 1)),
+        )
+        for charger, vehicle, match, status, kwh, vehicle_kwh, loss, soc_from, soc_to in rows
+    ]
+
+
+def session_lines(lake: Path, count: int) -> list[str]:
+    """Return the newest charging sessions as lines of text, a head first; nothing without sessions."""
+    sessions = newest_sessions(lake, count)
+    if not sessions:
+        return []
+    table = [SESSION_COLUMNS, *sessions]
+    widths = [max(len(row[i]) for row in table) for i in range(len(SESSION_COLUMNS))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table]

@@ -22,6 +22,9 @@ class Exit(IntEnum):
     CONFIG = 3
     NOT_FOUND = 4
     FINDINGS = 6
+    REJECTED = 7
+    OFFLINE = 8
+    TIMEOUT = 9
 
 
 def say(line: str) -> None:

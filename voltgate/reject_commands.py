@@ -1,17 +1,13 @@
 """`voltgate rejects`: what could not become a row, why, and a second chance for it."""
 
 import base64
-import json
-import urllib.error
-import urllib.request
 from collections.abc import Sequence
 from typing import Any
 
 from dashboards.queries import history
 from gateway.core.settings import Settings
-from gateway.observe.run_files import ADMIN_TOKEN
+from voltgate.gateway_port import call_gateway
 from voltgate.output import Exit, print_json, print_pairs, print_rows, say
-from voltgate.status import read_run_file
 
 COLUMNS = [
     "offset",
@@ -88,30 +84,3 @@ def retry_rejects(settings: Settings, offsets: Sequence[int], *, code: str | Non
             print_json({"offset": offset, "record": record, "retried_as": answer["offset"]})
     say(f"{len(rows)} payloads are in the journal again; see `voltgate rejects ls` in a few seconds")
     return Exit.OK
-
-
-def call_gateway(settings: Settings, path: str, body: dict[str, object]) -> dict[str, Any]:
-    """Post to the local port of the running gateway with its token, and return the answer.
-
-    Raises: SystemExit: It does not run, or refuses.
-    """
-    endpoints = read_run_file(settings, "gateway")
-    if endpoints is None:
-        say(f"voltgate: no gateway runs on {settings.data}; start `voltgate run --data {settings.data}` first")
-        raise SystemExit(Exit.FAILED)
-    try:
-        token = (settings.data / "run" / ADMIN_TOKEN).read_text().strip()
-        request = urllib.request.Request(
-            f"http://{endpoints['observe_host']}:{endpoints['observe_port']}{path}",
-            data=json.dumps(body).encode(),
-            headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
-        )
-        with urllib.request.urlopen(request, timeout=30) as response:  # noqa: S310
-            answer: dict[str, Any] = json.load(response)
-            return answer
-    except urllib.error.HTTPError as exc:
-        say(f"voltgate: the gateway refused: {exc.code} {exc.read(500).decode('utf-8', 'replace')}")
-        raise SystemExit(Exit.FAILED) from None
-    except urllib.error.URLError as exc:
-        say(f"voltgate: the gateway does not answer ({exc.reason}); is it running?")
-        raise SystemExit(Exit.FAILED) from None

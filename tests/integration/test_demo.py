@@ -25,7 +25,11 @@ def start_demo(data: Path, *arguments: str) -> subprocess.Popen[str]:
         str(data),
         "--vehicles",
         "8",
+        "--chargers",
+        "4",
         "--port",
+        "0",
+        "--ocpp-port",
         "0",
         *arguments,
     ]

@@ -22,6 +22,8 @@ from gateway.journal.memory import MemoryJournal
 from gateway.observe import gateway_metrics
 from gateway.observe.logs import make_logger
 from gateway.observe.metrics import Counted, EventCounter, commit_histogram, lag_histogram, process_registry
+from gateway.wire.ocpp.actions import FROM_CENTRAL
+from gateway.wire.ocpp.versions import Version
 from processors.contracts.catalogue import to_text
 from processors.contracts.load import load_contracts
 from processors.contracts.units import INTEGRALS, UNITS
@@ -48,6 +50,25 @@ SETTINGS: Final = {
     "gateway.mqtt.topics": "topic patterns that devices publish on, the first match wins; contracts add theirs",
     "gateway.mqtt.topics[].pattern": "levels `{tenant}`, `{device_id}` and, last, `{channel}`; `+` and `#` as in MQTT",
     "gateway.mqtt.topics[].channel": "the channel, where the pattern has no `{channel}`",
+    "gateway.ocpp.host": "address of the clear text port for chargers; other than the loopback needs `insecure`",
+    "gateway.ocpp.port": "its port, 0 takes a free one",
+    "gateway.ocpp.path": "a charger connects to `PATH/IDENTITY`",
+    "gateway.ocpp.tls_host": "address of the TLS port; may be open",
+    "gateway.ocpp.tls_port": "port under TLS; without it there is none",
+    "gateway.ocpp.tls_policy": "cipher suites of TLS 1.2: modern ones, or exactly the four that OCPP names",
+    "gateway.ocpp.certificates": "our certificates, at most one RSA and one ECDSA",
+    "gateway.ocpp.certificates[].certificate_file": "PEM, ours first, then its issuers",
+    "gateway.ocpp.certificates[].key_file": "its private key, PEM, not encrypted",
+    "gateway.ocpp.client_ca_file": "issuers of charger certificates (security profile 3)",
+    "gateway.ocpp.client_crl_file": "revocation list of each of these issuers",
+    "gateway.ocpp.certificate_organization": "what O of a charger certificate must be",
+    "gateway.ocpp.allow_unauthenticated": "admit chargers of security profile 0, and unknown ones from this machine",
+    "gateway.ocpp.tenant_default": "tenant of unknown chargers",
+    "gateway.ocpp.strictness": "what becomes of messages that break their schema, for chargers without their own",
+    "gateway.ocpp.id_tokens": "only these may charge; empty: every one",
+    "gateway.ocpp.heartbeat_interval_s": "interval that a boot is answered with",
+    "gateway.ocpp.ping_interval_s": "how often a charger is pinged",
+    "gateway.ocpp.pong_timeout_s": "a charger that answers no ping for so long is gone",
     "journal.segment_bytes_max": "a journal file is closed before it is longer",
     "journal.commit_window_s": "how long the first message of a commit waits for company",
     "journal.retention_age_s": "processed messages are kept in the journal this long",
@@ -266,13 +287,10 @@ def gateway_registry() -> CollectorRegistry:
     lag_histogram(registry)
     empty: dict[str, Any] = {}
     for name, kind in inspect.get_annotations(gateway_metrics.Sources).items():
-        empty[name] = (
-            EventCounter()
-            if kind is EventCounter
-            else dict
-            if "Samples" in str(kind) or "Mapping" in str(kind)
-            else float
-        )
+        if name == "protocols":
+            empty[name] = {}
+        else:
+            empty[name] = EventCounter() if kind is EventCounter else dict if "Mapping" in str(kind) else float
     gateway_metrics.register_gateway(registry, gateway_metrics.Sources(**empty))
     return registry
 
@@ -285,6 +303,14 @@ def processors_registry() -> CollectorRegistry:
     chain = Chain(load_contracts([]))
     Watch(log=log, now_ns=lambda: 0, reader=journal, state=chain.empty_state()).register_metrics(registry)
     return registry
+
+
+def ocpp_actions() -> str:
+    """Every action that may be sent to a charger, and the versions that have it."""
+    rows = []
+    for action in sorted(set().union(*FROM_CENTRAL.values())):
+        rows.append((f"`{action}`", *("yes" if action in FROM_CENTRAL[version] else "" for version in Version)))
+    return "\n".join(_table(["action", "1.6", "2.0.1", "2.1"], rows))
 
 
 def error_classes() -> str:
@@ -393,6 +419,7 @@ BLOCKS: Final[dict[str, Callable[[], str]]] = {
     "streams": streams,
     "units": units,
     "metrics": metrics,
+    "ocpp-actions": ocpp_actions,
     "error-classes": error_classes,
     "reject-codes": reject_codes,
     "limits": limit_rows,

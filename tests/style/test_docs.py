@@ -181,10 +181,12 @@ def test_every_exit_code_is_explained() -> None:
     assert sorted(map(int, Exit)) == sorted(map(int, rows))
 
 
-def test_named_tests_exist() -> None:
-    """A guarantee names a test that is there."""
-    named = re.findall(r"\[`(tests/[\w/]+\.py)::(\w+)`\]\(([^)]+)\)", page_text("guarantees.md"))
-    assert len(named) == page_text("guarantees.md").count("::")
+@pytest.mark.parametrize("page", ["guarantees.md", "ocpp.md"])
+def test_named_tests_exist(page: str) -> None:
+    """A guarantee, or a line of a conformance table, names a test that is there."""
+    named = re.findall(r"\[`(tests/[\w/]+\.py)::(\w+)`\]\(([^)]+)\)", page_text(page))
+    assert named
+    assert len(named) == page_text(page).count("::")
     for path, test, link in named:
         assert ROOT / path == (reference.REFERENCE / link).resolve()
         functions = {n.name for n in ast.walk(ast.parse((ROOT / path).read_text())) if isinstance(n, ast.FunctionDef)}
