@@ -62,8 +62,9 @@ COMMANDS_IN_FLIGHT_MAX: Final = 16
 CHARGER_FRAME_BYTES_MAX: Final = 192 * KIB
 """Largest OCPP message, also after inflating. A NotifyReport or a certificate chain has some 10 KiB; a black-box suite
 of the field (npm ocpp-ws-cli) demands that 200,000 characters of data end the connection."""
-CHARGER_HANDSHAKE_BYTES_MAX: Final = 16 * KIB
-"""Request line and headers of a handshake: a path, a password of at most 1 KiB and what proxies add."""
+CHARGER_HANDSHAKE_BYTES_MAX: Final = 8 * KIB
+"""Request line and headers of a handshake: a path, a password of at most 1 KiB and what proxies add. Of all sockets that
+have proved nothing together 64 MiB, apart from `PARTIAL_BYTES_MAX`, so that they cannot close those who have."""
 CHARGERS_UNAUTHENTICATED_MAX: Final = 8192
 """Chargers' sockets whose handshake is not answered. After an outage 5,000 come at once and may be accepted before the
 first of them is read, so the bound of MQTT would close honest ones; past it the longest silent is closed."""
@@ -91,6 +92,9 @@ DUPLICATES_IDENTITIES_MAX: Final = 10_000
 REFUSAL_LINES_BURST: Final = 10
 """Log lines about what one station, or one address nobody has authenticated, did wrong; then one in the time below."""
 REFUSAL_LINE_REFILL_S: Final = 10.0
+REFUSAL_LINES_BURST_ALL: Final = 200
+"""The same over all stations and addresses: a fleet with one bad firmware, or an attacker with many names."""
+REFUSAL_LINE_REFILL_ALL_S: Final = 0.1
 
 # ---- commands to chargers --------------------------------------------------------------------------------------------
 COMMAND_TIMEOUT_S: Final = 30.0

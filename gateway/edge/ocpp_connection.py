@@ -246,8 +246,10 @@ class OcppConnection(asyncio.Protocol):
 
     @property
     def held_bytes(self) -> int:
-        """Bytes of messages that have begun and not ended, or have not been looked at."""
-        return len(self._rest) + (0 if self._stream is None else self._stream.held_bytes)
+        """Bytes of messages that have begun and not ended, or were not looked at. Handshakes have their own bound."""
+        if self.phase is not Phase.OPEN or self._stream is None:
+            return 0
+        return len(self._rest) + self._stream.held_bytes
 
     def _must_wait(self) -> bool:
         return (
@@ -389,6 +391,7 @@ class OcppConnection(asyncio.Protocol):
                 self._probe = None
             if transport is not None and not abort:
                 self._say_farewell(transport)
+            self._stream = None
         if abort and transport is not None:
             transport.abort()
 

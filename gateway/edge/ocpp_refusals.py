@@ -8,7 +8,13 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Any, Protocol
 
-from gateway.core.limits import FAILURE_BUCKETS_MAX, REFUSAL_LINE_REFILL_S, REFUSAL_LINES_BURST
+from gateway.core.limits import (
+    FAILURE_BUCKETS_MAX,
+    REFUSAL_LINE_REFILL_ALL_S,
+    REFUSAL_LINE_REFILL_S,
+    REFUSAL_LINES_BURST,
+    REFUSAL_LINES_BURST_ALL,
+)
 from gateway.edge.admission import FailureBuckets
 
 
@@ -21,7 +27,7 @@ class Log(Protocol):
 
 
 class RefusalLog:
-    """Writes warnings, few per subject.
+    """Writes warnings, few per subject and not many in all.
 
     Args:
         log: Makes peer text in its fields inert.
@@ -32,17 +38,19 @@ class RefusalLog:
         self._log = log
         self._now_s = now_s
         self._buckets = FailureBuckets(burst=REFUSAL_LINES_BURST, refill_s=REFUSAL_LINE_REFILL_S)
+        self._all = FailureBuckets(burst=REFUSAL_LINES_BURST_ALL, refill_s=REFUSAL_LINE_REFILL_ALL_S)
         self._suppressed: OrderedDict[Hashable, int] = OrderedDict()
 
     def warn(self, subject: Hashable, event: str, **fields: object) -> None:
         """Write a line about a subject (a station, an address), or count it as suppressed."""
         now_s = self._now_s()
-        if not self._buckets.allows(subject, now_s=now_s):
+        if not (self._buckets.allows(subject, now_s=now_s) and self._all.allows(None, now_s=now_s)):
             self._suppressed[subject] = self._suppressed.pop(subject, 0) + 1
             if len(self._suppressed) > FAILURE_BUCKETS_MAX:
                 self._suppressed.popitem(last=False)
             return
         self._buckets.charge(subject, now_s=now_s)
+        self._all.charge(None, now_s=now_s)
         suppressed = self._suppressed.pop(subject, 0)
         if suppressed:
             fields["suppressed"] = suppressed

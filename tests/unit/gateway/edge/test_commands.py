@@ -3,12 +3,16 @@
 import asyncio
 from collections import Counter
 from itertools import count as counting
+from typing import Any
 
+import msgspec
 import pytest
 
+from gateway.core.command_records import fold_commands, read_entries
 from gateway.core.errors import JournalError, JournalFull, LimitExceeded, PeerError
 from gateway.core.ids import DeviceId, TenantId
 from gateway.core.limits import COMMAND_BYTES_MAX, COMMANDS_QUEUED_BYTES_MAX, COMMANDS_QUEUED_MAX
+from gateway.edge.command_audit import CommandAudit
 from gateway.edge.commands import CommandQueue
 from gateway.journal.memory import MemoryJournal
 
@@ -237,3 +241,94 @@ def test_oversize_command_is_taken_out_for_good() -> None:
     bench.submit(b"1")
     bench.queue.drop_oversize(TENANT, BUS, bench.queue.waiting(TENANT, BUS)[0])
     assert (bench.payloads(), bench.restarted().payloads()) == ([], [])
+
+
+class AuditedBench(Bench):
+    """A queue whose steps are audited."""
+
+    def __init__(self, journal: MemoryJournal | None = None, *, now_s: int = 0) -> None:
+        super().__init__(journal, now_s=now_s)
+        self.ingest = MemoryJournal()
+        audit = CommandAudit(journal=self.ingest, count=self.counts)
+        numbers = counting(self.journal.end_offset())
+        self.queue = CommandQueue(
+            journal=self.journal,
+            now_ns=lambda: self.now_s * S,
+            count=self.counts,
+            audit=audit,
+            new_id=lambda: f"r{next(numbers)}",
+        )
+        self.queue.rebuild(self.journal)
+
+    def audited(self) -> list[dict[str, Any]]:
+        """Return what the audit says."""
+        self.ingest.commit()
+        entries = read_entries(self.ingest)
+        return [msgspec.json.decode(entry.envelope.payload) for entry in entries]
+
+
+def test_each_step_is_audited() -> None:
+    """Submission with its payload, and how it ended, each at its own time."""
+    bench = AuditedBench()
+    for payload in (b"1", b"2", b"\xff", b"4"):
+        bench.submit(payload, expiry_s=60)
+    ids = bench.deliver()
+    bench.now_s = 5
+    bench.queue.acknowledge(TENANT, BUS, ids[0], refused=False)
+    bench.queue.acknowledge(TENANT, BUS, ids[1], refused=True)
+    bench.queue.drop_oversize(TENANT, BUS, bench.queue.waiting(TENANT, BUS)[0])
+    bench.now_s = 90
+    assert bench.payloads() == []
+    submitted, ended = bench.audited()[:4], bench.audited()[4:]
+    assert [(s["event"], s["payload"], s["at_ns"]) for s in submitted] == [
+        ("submitted", "1", 0),
+        ("submitted", "2", 0),
+        ("submitted", "base64:/w==", 0),
+        ("submitted", "4", 0),
+    ]
+    assert [(s["event"], s["at_ns"] // S, s["request_id"]) for s in ended] == [
+        ("acknowledged", 5, "r0"),
+        ("refused", 5, "r1"),
+        ("refused", 5, "r2"),
+        ("expired", 60, "r3"),
+    ]
+    assert ended[2]["detail"] == "larger than the device takes"
+
+
+def test_command_that_gives_way_is_audited() -> None:
+    """With why."""
+    bench = AuditedBench()
+    for _ in range(COMMANDS_QUEUED_MAX + 1):
+        bench.submit(b"x")
+    (expired,) = [step for step in bench.audited() if step["event"] == "expired"]
+    assert (expired["request_id"], expired["detail"]) == (
+        "r0",
+        f"newer ones took its place among {COMMANDS_QUEUED_MAX}",
+    )
+
+
+def test_restart_audits_nothing_twice() -> None:
+    """What was dropped before the restart was said then; what has expired since is said once."""
+    bench = AuditedBench()
+    for _ in range(COMMANDS_QUEUED_MAX + 1):
+        bench.submit(b"x", expiry_s=10)
+    bench.now_s = 20
+    again = AuditedBench(bench.journal, now_s=20)
+    assert again.audited() == []
+    assert again.payloads() == []
+    assert {step["event"] for step in again.audited()} == {"expired"}
+    assert len(again.audited()) == COMMANDS_QUEUED_MAX
+
+
+def test_how_a_command_ended_is_in_the_commands_journal() -> None:
+    """So that the command line can say it without the gateway."""
+    bench = Bench()
+    for payload in (b"1", b"2", b"3"):
+        bench.submit(payload)
+    ids = bench.deliver()
+    bench.queue.acknowledge(TENANT, BUS, ids[0], refused=False)
+    bench.queue.acknowledge(TENANT, BUS, ids[1], refused=True)
+    bench.journal.commit()
+    commands = fold_commands(bench.journal, is_wanted=lambda _command: True, is_open=False, records_max=10)
+    outcomes = [command.outcome and str(command.outcome.event.step) for command in commands]
+    assert outcomes == ["acknowledged", "refused", None]
