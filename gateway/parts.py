@@ -254,6 +254,7 @@ def make_ocpp(common: Common) -> OcppSide:
         ping_interval_s=max(1, round(ocpp.ping_interval_s)),
         pong_timeout_s=max(1, round(ocpp.pong_timeout_s)),
         path=ocpp.path,
+        newest_wins=ocpp.newest_wins,
         log=common.log,
     )
     listening = Listening(

@@ -93,6 +93,9 @@ class OcppSettings(Section):
     ] = False
     tenant_default: Annotated[Name, Field(description="tenant of unknown chargers")] = "default"
     strictness: Annotated[StrictnessName, Field(description="of chargers that were added without one")] = "lenient"
+    newest_wins: Annotated[
+        bool, Field(description="a newer connection replaces a living one that only a password proves")
+    ] = False
     id_tokens: Annotated[
         tuple[Annotated[str, Field(min_length=1, max_length=255)], ...],
         Field(description="only these may charge; empty: every one"),

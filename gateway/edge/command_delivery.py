@@ -236,7 +236,7 @@ class CommandDelivery:
         command.stop_timer()
         charger = self._chargers.get(command.key)
         if charger is not None:
-            pass
+            charger.waiting.pop(command.request_id, None)
             if charger.sent is command:
                 charger.sent = None
             self._forget_idle(command.key)

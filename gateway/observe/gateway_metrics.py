@@ -9,13 +9,15 @@ from prometheus_client import CollectorRegistry
 
 from gateway.observe.metrics import Counted, EventCounter, Sampled, Samples, by_reason
 
-DROPPED_REASONS: Final = frozenset({"not_durable", "will_not_durable"})
+DROPPED_REASONS: Final = frozenset({"event_not_durable", "not_durable", "will_not_durable"})
 """Events of the listener that are messages nobody acknowledged, because the journal could not take them."""
 ENDED_REASONS: Final = frozenset(
     {
         "connect_timeout",
         "connections_max",
         "disconnect",
+        "duplicate",
+        "early_data",
         "journal",
         "keep_alive",
         "linger",
@@ -29,7 +31,7 @@ ENDED_REASONS: Final = frozenset(
     }
 )
 """Events of the listener that are ends of connections where the peer broke no rule of MQTT."""
-_NO_REJECTION: Final = DROPPED_REASONS | ENDED_REASONS | {"will"}
+_NO_REJECTION: Final = DROPPED_REASONS | ENDED_REASONS | {"will", "repeated_call"}
 
 
 class Listening(msgspec.Struct, frozen=True, kw_only=True):

@@ -65,6 +65,7 @@ SETTINGS: Final = {
     "gateway.ocpp.allow_unauthenticated": "admit chargers of security profile 0, and unknown ones from this machine",
     "gateway.ocpp.tenant_default": "tenant of unknown chargers",
     "gateway.ocpp.strictness": "what becomes of messages that break their schema, for chargers without their own",
+    "gateway.ocpp.newest_wins": "a second connection of an identity replaces a living one that a password proves",
     "gateway.ocpp.id_tokens": "only these may charge; empty: every one",
     "gateway.ocpp.heartbeat_interval_s": "interval that a boot is answered with",
     "gateway.ocpp.ping_interval_s": "how often a charger is pinged",

@@ -106,15 +106,17 @@ class MeterValue(msgspec.Struct, gc=False):
 # ---- values that may arrive in the wrong type ------------------------------------------------------------------------
 
 
-def as_text(value: Value, flags: Flags) -> str | None:
-    """Return text; a number is written out and flagged."""
+def as_text(value: object, flags: Flags) -> str | None:
+    """Return text; a number is written out and flagged, anything else becomes JSON."""
     if value is None or isinstance(value, str):
         return value
-    flags.add(TEXT_AS_NUMBER)
-    return str(value)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        flags.add(TEXT_AS_NUMBER)
+        return str(value)
+    return as_json(value, flags)
 
 
-def as_whole(value: Value, flags: Flags) -> int | None:
+def as_whole(value: object, flags: Flags) -> int | None:
     """Return a whole number of 64 bits; text is read and flagged, what cannot be read is flagged and None."""
     if type(value) is int:
         whole = value
@@ -145,12 +147,14 @@ def as_number(value: Value, flags: Flags) -> float | None:
 
 def read_number(value: Value) -> float | None:
     """Return the finite number that a value or its text is, or None."""
+    if value is None:
+        return None
     try:
-        number = float(value)  # type: ignore[arg-type]  # None is a TypeError
-    except (ValueError, TypeError, OverflowError):
+        number = float(value)
+    except (ValueError, OverflowError):
         return None
     # Python reads 1_000 as a number; nobody else does.
-    return number if isfinite(number) and not (isinstance(value, str) and "_" in value) else None
+    return None if not isfinite(number) or (type(value) is str and "_" in value) else number
 
 
 def as_time(value: Scalar) -> str | None:
@@ -175,7 +179,7 @@ class MeterReader:
 
     def __init__(self, version: Version) -> None:
         """Lay out the measurands of the version."""
-        self._measurands = Measurands(version)
+        self._places = Measurands(version)
         self._value_is_text = version is Version.V16
 
     def records(
@@ -212,9 +216,7 @@ class MeterReader:
             unit = measure.unit
             if measure.multiplier:
                 power = as_whole(measure.multiplier, row.flags) or 0
-        column, convert, line, total, flags = self._measurands.place(
-            sample.measurand, sample.phase, sample.location, unit
-        )
+        column, convert, line, total, flags = self._places[sample.measurand, sample.phase, sample.location, unit]
         if flags:
             row.flags.update(flags)
         value = sample.value
@@ -314,10 +316,7 @@ def notice_record(notice: Notice, base: Mapping[str, Value], payload: dict[str, 
         value = take(payload, place)
         if value is None or value == "":
             continue
-        if isinstance(value, dict | list):
-            fields[column] = as_json(value, flags)
-        else:
-            fields[column] = as_whole(value, flags) if column in _WHOLE_COLUMNS else as_text(value, flags)
+        fields[column] = as_whole(value, flags) if column in _WHOLE_COLUMNS else as_text(value, flags)
     measured_at = None
     if notice.time is not None:
         sent = take(payload, notice.time)

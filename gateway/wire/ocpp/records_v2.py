@@ -301,8 +301,8 @@ class FrameReader:
 
     def _noticed(self, notice: Notice, action: str, message: NoticeFrame) -> Record:
         payload, flags = message.payload, Flags()
-        evse = as_whole(_scalar(payload.pop("evseId", None)), flags)
-        connector = as_whole(_scalar(payload.pop("connectorId", None)), flags)
+        evse = as_whole(payload.pop("evseId", None), flags)
+        connector = as_whole(payload.pop("connectorId", None), flags)
         base = self._base(message.message_id) | _place(evse or 0, connector or None) | {"action": action}
         return notice_record(notice, base, payload, flags)
 

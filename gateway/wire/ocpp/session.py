@@ -12,6 +12,7 @@ from typing import Final, assert_never
 
 import msgspec
 
+from gateway.core.errors import JournalError
 from gateway.core.ids import Channel
 from gateway.core.limits import OCPP_MESSAGE_ID_CHARS_MAX
 from gateway.core.ports import Counter
@@ -98,6 +99,7 @@ SESSION_REASONS: Final = frozenset(
         "not_implemented",
         "not_supported",
         "long_message_id",
+        "not_durable",
         "repeated_call",
         "unmatched_result",
         "unmatched_error",
@@ -128,6 +130,7 @@ class StationSession:
     """
 
     __slots__ = (
+        "_abandoned",
         "_actions",
         "_answered",
         "_answers",
@@ -158,6 +161,7 @@ class StationSession:
         self._connection = self._answered.connect()
         self._actions = _actions_of(version)
         self._outstanding: _Outstanding | None = None
+        self._abandoned: _Outstanding | None = None
         self._owed: list[str] = []
 
     # ---- what the station says ---------------------------------------------------------------------------------------
@@ -205,7 +209,11 @@ class StationSession:
             violation = self._judge(validator, payload)
             if violation is not None:
                 return self._refuse(message_id, violation.code, f"{action}: {violation}", violation.reason)
-        reply = self._answers.reply(self._version, action, payload, now_ns=now_ns)
+        try:
+            reply = self._answers.reply(self._version, action, payload, now_ns=now_ns)
+        except JournalError as error:
+            # No transaction id could be reserved on disk; the station sends its Start again.
+            return self._refuse(message_id, RpcCode.INTERNAL_ERROR, str(error), "not_durable")
         answer = encode_result(message_id, reply.payload)
         if action == "Heartbeat":
             return Answer(answer)
@@ -320,7 +328,11 @@ class StationSession:
         return self._refuse(fault.message_id, fault.rpc_code, fault.description, fault.reason)
 
     def _answered_call(self, message_id: str) -> _Outstanding | None:
-        """Return and forget our outstanding call if the id is its."""
+        """Return and forget our outstanding call, or the one given up last, if the id is its."""
+        late = self._abandoned
+        if late is not None and late.message_id == message_id:
+            self._abandoned = None
+            return late
         call = self._outstanding
         if call is None or call.message_id != message_id:
             return None
@@ -379,9 +391,12 @@ class StationSession:
         return encode_call(message_id, action, payload)
 
     def abandon_call(self) -> str | None:
-        """Give our outstanding CALL up (timeout) and return its id; a late answer is counted and ignored."""
+        """Give our outstanding CALL up (timeout) and return its id. An answer that comes late is still told."""
         call, self._outstanding = self._outstanding, None
-        return None if call is None else call.message_id
+        if call is None:
+            return None
+        self._abandoned = call
+        return call.message_id
 
     def close(self) -> str | None:
         """Note that the connection ended; return the id of our outstanding CALL. What still comes is ignored."""

@@ -167,6 +167,94 @@ def test_listening_beyond_this_machine_needs_insecure(text: str) -> None:
     assert open_settings.gateway.insecure
 
 
+OCPP_TLS = """
+[gateway.ocpp]
+tls_host = '0.0.0.0'
+tls_port = 9443
+client_ca_file = 'ca.pem'
+client_crl_file = 'crl.pem'
+certificate_organization = 'Fleet'
+id_tokens = ['A', 'B']
+[[gateway.ocpp.certificates]]
+certificate_file = 'rsa.pem'
+key_file = 'rsa.key'
+[[gateway.ocpp.certificates]]
+certificate_file = 'ecdsa.pem'
+key_file = 'ecdsa.key'
+"""
+
+
+def test_a_tls_port_may_be_open_without_insecure() -> None:
+    """Chargers reach it under TLS alone; the clear text port stays on this machine."""
+    ocpp = parse(OCPP_TLS).gateway.ocpp
+    assert [(c.certificate_file, c.key_file) for c in ocpp.certificates] == [
+        (Path("rsa.pem"), Path("rsa.key")),
+        (Path("ecdsa.pem"), Path("ecdsa.key")),
+    ]
+    assert (ocpp.host, ocpp.tls_host, ocpp.tls_port, ocpp.id_tokens) == ("127.0.0.1", "0.0.0.0", 9443, ("A", "B"))
+
+
+def test_paths_in_lists_survive_the_environment() -> None:
+    """A supervisor hands certificates and id tokens to its child."""
+    settings = parse(OCPP_TLS)
+    assert settings == parse_settings([], settings.to_environ())
+
+
+def test_an_open_port_for_chargers_needs_insecure_or_tls() -> None:
+    """The mend names the port that may be open; whether nobody needs a password is said as well."""
+    text = "[gateway.ocpp]\nhost = '0.0.0.0'\nallow_unauthenticated = true"
+    assert mistake(text) == (
+        "v.toml:2: gateway.ocpp.host = '0.0.0.0' lets other machines connect without TLS and without a password; leave "
+        "it out and open gateway.ocpp.tls_host with tls_port and certificates, or start with --insecure if the network "
+        "itself is private"
+    )
+    assert parse(f"gateway.insecure = true\n{text}").gateway.ocpp.host == "0.0.0.0"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("tls_port = 0", "v.toml:2: gateway.ocpp.tls_port needs a certificate; add [[gateway.ocpp.certificates]]"),
+        (
+            "certificates = [{certificate_file = 'a', key_file = 'b'}]",
+            "v.toml:2: gateway.ocpp.certificates is used by no listener; add gateway.ocpp.tls_port, or leave it out",
+        ),
+        ("client_ca_file = 'a'", "v.toml:2: gateway.ocpp.client_ca_file is used by no listener; add"),
+        (
+            "client_crl_file = 'a'",
+            "v.toml:2: gateway.ocpp.client_crl_file revokes nobody's certificates; add client_ca",
+        ),
+        (
+            "certificate_organization = 'a'",
+            "v.toml:2: gateway.ocpp.certificate_organization is in nobody's certificate; add client_ca_file",
+        ),
+        (
+            "certificates = [{certificate_file = 'a', key_file = 'b'}]\ntls_port = 9000",
+            "v.toml:3: gateway.ocpp.tls_port is the port of clear text too; take two ports",
+        ),
+        ("certificates = [{certificate_file = 'a'}]", "v.toml:2: 'gateway.ocpp.certificates[0].key_file' is missing"),
+        ("path = 'ocpp'", "v.toml:2: gateway.ocpp.path is 'ocpp'; it should match pattern"),
+        ("path = '/ocpp/'", "v.toml:2: gateway.ocpp.path is '/ocpp/'; it should match pattern"),
+        ("tls_policy = 'old'", "v.toml:2: gateway.ocpp.tls_policy is 'old'; it should be 'modern' or 'ocpp-strict'"),
+        (
+            "strictness = 'lax'",
+            "v.toml:2: gateway.ocpp.strictness is 'lax'; it should be 'strict', 'lenient' or 'audit'",
+        ),
+        ("id_tokens = ['']", "v.toml:2: gateway.ocpp.id_tokens[0] is ''; it should have at least 1 character"),
+        ("heartbeat_interval_s = 0", "v.toml:2: gateway.ocpp.heartbeat_interval_s is 0; it should be greater than"),
+    ],
+)
+def test_half_of_tls_is_a_mistake(text: str, message: str) -> None:
+    """A file that nothing reads, or a port that nothing secures, is not what the operator meant."""
+    assert mistake(f"[gateway.ocpp]\n{text}").startswith(message)
+
+
+def test_two_free_ports_are_two_ports() -> None:
+    """Port 0 is another one each time."""
+    chain = "certificates = [{certificate_file = 'a', key_file = 'b'}]"
+    assert parse(f"[gateway.ocpp]\nport = 0\ntls_port = 0\n{chain}").gateway.ocpp.tls_port == 0
+
+
 @pytest.mark.parametrize(
     ("host", "expected"),
     [

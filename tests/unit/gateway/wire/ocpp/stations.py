@@ -1,10 +1,11 @@
 """A session to talk to, and one valid payload of every call that a station may make."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import msgspec
 
+from gateway.core.errors import JournalError
 from gateway.wire.ocpp.answers import Answers
 from gateway.wire.ocpp.session import AnsweredCalls, Append, StationSession, Strictness
 from gateway.wire.ocpp.versions import Version
@@ -147,12 +148,13 @@ class Station:
         strictness: Strictness = Strictness.LENIENT,
         answered: AnsweredCalls | None = None,
         id_token_status: str = "Accepted",
+        transaction_ids: Iterator[int | JournalError] | None = None,
     ) -> None:
         self.counts: Counter[str] = Counter()
-        self._transactions = iter(range(1, 1000))
+        self._transactions = iter(range(1, 1000)) if transaction_ids is None else transaction_ids
         answers = Answers(
             heartbeat_interval_s=lambda: 300,
-            next_transaction_id=lambda: next(self._transactions),
+            next_transaction_id=self._next_transaction_id,
             id_token_status=lambda _token: id_token_status,
         )
         self.session = StationSession(
@@ -161,6 +163,12 @@ class Station:
 
     def _count(self, reason: str, n: int = 1) -> None:
         self.counts[reason] += n
+
+    def _next_transaction_id(self) -> int:
+        given = next(self._transactions)
+        if isinstance(given, JournalError):
+            raise given
+        return given
 
     def says(self, frame: bytes) -> object:
         """Return what the session makes of a frame."""

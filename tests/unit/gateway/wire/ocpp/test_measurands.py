@@ -34,7 +34,7 @@ def test_known_measurands_are_those_of_the_schemas(version: Version, file: str) 
 
 def test_nothing_said_is_the_import_register_in_watt_hours() -> None:
     """The standard's defaults: Energy.Active.Import.Register, Wh, Outlet, no phase."""
-    place = V16.place(None, None, None, None)
+    place = V16[None, None, None, None]
     assert ("energy_import_wh", None, ()) == (place.column, place.convert, place.flags)
 
 
@@ -59,7 +59,7 @@ def test_units_become_those_of_the_column(
     measurands: Measurands, measurand: str, unit: str | None, value: float, expected: float
 ) -> None:
     """Watt hours, kilowatts, degrees Celsius; without noise in the last digits."""
-    place = measurands.place(measurand, None, None, unit)
+    place = measurands[measurand, None, None, unit]
     assert place.flags == ()
     assert expected == (place.convert(value) if place.convert else value)
 
@@ -80,13 +80,13 @@ def test_phase_has_a_column_only_where_it_is_one_quantity(
     measurand: str, phase: str | None, column: str | None
 ) -> None:
     """400 V between two phases is not the voltage of either; the neutral's current is nobody's."""
-    assert column == V16.place(measurand, phase, None, None).column
+    assert column == V16[measurand, phase, None, None].column
 
 
 @pytest.mark.parametrize(("phase", "line"), [("L1", "L1"), ("L2-N", "L2"), ("L1-L2", None), ("N", None)])
 def test_power_of_a_phase_adds_to_a_total(phase: str, line: str | None) -> None:
     """Power and energy of the phases add up; those between two phases and of the neutral do not."""
-    place = V16.place("Power.Active.Import", phase, None, "kW")
+    place = V16["Power.Active.Import", phase, None, "kW"]
     assert (None, line, "power_import_kw" if line else None) == (place.column, place.line, place.total)
 
 
@@ -103,7 +103,7 @@ def test_power_of_a_phase_adds_to_a_total(phase: str, line: str | None) -> None:
 )
 def test_only_the_outlet_is_the_chargers_own(measurand: str, location: str, column: str | None) -> None:
     """State of charge is the vehicle's by nature, and a temperature is one wherever it is."""
-    assert column == V16.place(measurand, None, location, None).column
+    assert column == V16[measurand, None, location, None].column
 
 
 @pytest.mark.parametrize(
@@ -125,11 +125,11 @@ def test_dirt_is_understood_where_it_can_be_and_flagged(
     measurand: str, unit: str, column: str | None, flags: tuple[str, ...]
 ) -> None:
     """A unit under another name is still that unit; one of another quantity is none."""
-    place = V16.place(measurand, None, None, unit)
+    place = V16[measurand, None, None, unit]
     assert (column, flags) == (place.column, place.flags)
 
 
 def test_unknown_phase_and_location_keep_a_value_out_of_its_column() -> None:
     """Where it was measured nobody can say."""
-    assert (None, ("unknown_phase",)) == V16.place("Voltage", "L4", None, "V")[::4]
-    assert (None, ("unknown_location",)) == V16.place("Voltage", None, "Roof", "V")[::4]
+    assert (None, ("unknown_phase",)) == V16["Voltage", "L4", None, "V"][::4]
+    assert (None, ("unknown_location",)) == V16["Voltage", None, "Roof", "V"][::4]

@@ -5,6 +5,7 @@ from typing import cast
 import msgspec
 import pytest
 
+from gateway.core.errors import JournalFull
 from gateway.core.limits import METRIC_REASONS_MAX, OCPP_MESSAGE_ID_CHARS_MAX
 from gateway.wire.ocpp.rpc import FRAME_REASONS
 from gateway.wire.ocpp.schemas import VIOLATION_REASONS
@@ -343,3 +344,12 @@ def test_times_without_zone_and_zero_values_are_no_reason_to_refuse() -> None:
     payload = METER | {"transactionId": -1, "meterValue": [{"timestamp": AT[:-1], "sampledValue": [{"value": "0"}]}]}
     station.appends("MeterValues", payload)
     assert {"no_zone": 1} == station.counts
+
+
+def test_a_start_without_a_reserved_transaction_id_is_not_confirmed() -> None:
+    """A disk that takes no reservation means InternalError, and the next try is a call like any other."""
+    station = Station(transaction_ids=iter([JournalFull("no space for transaction ids"), 7]))
+    refused = station.calls("StartTransaction", START)
+    assert isinstance(refused, Answer)
+    assert ("InternalError", "not_durable") == (refusal_of(refused)[1], refused.reason)
+    assert b'"transactionId":7' in (station.appends("StartTransaction", START).answer or b"")

@@ -113,13 +113,15 @@ def test_an_answer_to_nothing_is_counted_and_no_more(frame: bytes, reason: str) 
     assert station.session.is_calling
 
 
-def test_an_abandoned_call_makes_room_and_its_late_result_is_ignored() -> None:
-    """After a timeout the next command may go out."""
+def test_an_abandoned_call_makes_room_and_its_late_result_is_told_once() -> None:
+    """After a timeout the next command may go out, and the answer to the first is still known as one."""
     station = Station()
     station.session.call("c1", "Reset", b'{"type":"Hard"}')
     assert "c1" == station.session.abandon_call()
     assert None is station.session.abandon_call()
     station.session.call("c2", "Reset", b'{"type":"Hard"}')
+    assert "c1" == answered(station.says(b'[3,"c1",{"status":"Accepted"}]')).message_id
+    assert station.session.is_calling
     assert isinstance(station.says(b'[3,"c1",{"status":"Accepted"}]'), Ignored)
     assert "c2" == answered(station.says(b'[3,"c2",{"status":"Accepted"}]')).message_id
 
