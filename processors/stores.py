@@ -2,12 +2,15 @@
 
 from gateway.core.failpoints import FailpointHook
 from gateway.core.settings import Settings
+from gateway.wire.ocpp.records import TRANSACTION
 from processors.contracts.catalogue import aggregate_comments, reading_comments
 from processors.contracts.load import ContractSet, load_contracts
 from processors.contracts.model import BASE_DESCRIPTIONS
 from processors.jobs.upkeep import KeptTable, Upkeep
 from processors.sinks.lake import Lake, LakeTable
 from processors.stages.chain import RAW, REJECTS, Chain, windows_table
+from processors.stages.session_notes import SESSION_COMMENTS, SESSION_DESCRIPTION
+from processors.stages.sessions import SESSIONS
 from processors.watch import Watch
 
 
@@ -24,11 +27,12 @@ def open_lake(settings: Settings, contracts: ContractSet, chain: Chain, failpoin
         ConfigError: A table on disk has another type for a column than its contract.
         SinkError: The store cannot be reached.
     """
-    comments: dict[str, dict[str, str]] = {}
+    comments: dict[str, dict[str, str]] = {SESSIONS: SESSION_COMMENTS}
     for contract in contracts:
         comments[contract.stream] = reading_comments(contract)
         comments[windows_table(contract.stream)] = aggregate_comments(contract)
-    descriptions = {contract.stream: contract.description for contract in contracts}
+    descriptions = {SESSIONS: SESSION_DESCRIPTION}
+    descriptions |= {contract.stream: contract.description for contract in contracts}
     tables = [
         LakeTable(
             name=name,
@@ -68,6 +72,9 @@ def make_upkeep(
         keep_s[RAW] = max(keep_s[RAW], contract.retention.raw_s)
         keep_s[contract.stream] = contract.retention.readings_s
         keep_s[windows_table(contract.stream)] = contract.retention.windows_s
+    # A session is what its transaction's events add up to, so it is kept as long as what other streams add up to.
+    transactions = contracts.by_stream(TRANSACTION)
+    keep_s[SESSIONS] = transactions.retention.windows_s if transactions else 0.0
     return Upkeep(
         [
             KeptTable(name=name, handle=handle, writer=lake.compacted_writer(name), keep_s=keep_s[name])

@@ -40,6 +40,7 @@ _TYPES: Final = {
     "timestamp": "TIMESTAMPTZ",
     "timestamp_ntz": "TIMESTAMP",
 }
+_REVISIONS: Final = "_revisions"
 _ZONED: Final = "TIMESTAMP WITH TIME ZONE"
 
 
@@ -76,7 +77,8 @@ def query(
 ) -> QueryResult:
     """Answer one SELECT over the newest commit of each table; blocks up to `timeout_s`.
 
-    Every table is a view of its name; a windows table also has `<name>_latest` with the newest revision of each window.
+    Every table is a view of its name; a windows table also has `<name>_latest` with the newest revision of each window,
+    and a table `<name>_revisions` also `<name>s` with the newest revision of each `<name>`, as `charging_sessions`.
 
     Args:
         lake: Directory that holds the tables.
@@ -93,8 +95,8 @@ def query(
         raise QueryError(f"no tables in {lake} yet; start `voltgate run` and let a device publish")
     with duckdb.connect(":memory:") as connection:
         statement = _reading_statement(sql)
-        named = [name for name in held if re.search(rf"\b{re.escape(name)}(_latest)?\b", sql, re.IGNORECASE)]
-        with _in_time(connection, timeout_s), _explained(held, sql):
+        named = [name for name in held if _is_named(name, sql)]
+        with _in_time(connection, timeout_s), _explained(_views(held), sql):
             _mount(connection, lake, named or held)
             _lock(connection, lake, memory_bytes_max)
             return _fetch(connection, statement, rows_max)
@@ -136,11 +138,42 @@ def _mount(connection: duckdb.DuckDBPyConnection, lake: Path, names: Sequence[st
                 " hive_partitioning = true, hive_types = {'received_date': DATE})"
             )
         connection.execute(f"CREATE VIEW {view} AS {shape}")
-        if {"window_start", "window_s", "revision"} <= {f.name for f in table.schema().fields}:
+        newest = _newest_view(name, [f.name for f in table.schema().fields])
+        if newest:
+            newest_view, key = newest
             connection.execute(
-                f"CREATE VIEW {_quoted(name + '_latest')} AS SELECT * FROM {view} QUALIFY row_number() OVER ("  # noqa: S608
-                "PARTITION BY tenant, device_id, window_s, window_start ORDER BY revision DESC) = 1"
+                f"CREATE VIEW {_quoted(newest_view)} AS SELECT * FROM {view} QUALIFY row_number() OVER ("  # noqa: S608
+                f"PARTITION BY {', '.join(map(_quoted, key))} ORDER BY revision DESC) = 1"
             )
+
+
+def _newest_view(table: str, columns: Sequence[str]) -> tuple[str, list[str]] | None:
+    """Return the view of a table's newest revisions and the columns that tell them apart, None if it has no revisions.
+
+    What stands in front of `window_start` says whose window it is: the device, and its part where there are parts.
+    """
+    if {"window_start", "window_s", "revision"} <= set(columns):
+        return f"{table}_latest", [*columns[: columns.index("window_start")], "window_s", "window_start"]
+    name = table.removesuffix(_REVISIONS)
+    key = f"{name.split('_')[-1]}_id"
+    if name != table and {key, "revision"} <= set(columns):
+        return f"{name}s", [key]
+    return None
+
+
+def _is_named(table: str, sql: str) -> bool:
+    """Return whether a question may be about a table or the view of its newest revisions."""
+    names = [table, f"{table}_latest", *_plural(table)]
+    return any(re.search(rf"\b{re.escape(name)}\b", sql, re.IGNORECASE) for name in names)
+
+
+def _plural(table: str) -> list[str]:
+    return [f"{table.removesuffix(_REVISIONS)}s"] if table.endswith(_REVISIONS) else []
+
+
+def _views(held: Sequence[str]) -> list[str]:
+    """Return what can be asked: the tables, and the views of what has revisions of its own."""
+    return sorted({*held, *(view for table in held for view in _plural(table))})
 
 
 def _lock(connection: duckdb.DuckDBPyConnection, lake: Path, memory_bytes_max: int) -> None:

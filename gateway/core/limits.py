@@ -63,19 +63,19 @@ CHARGER_FRAME_BYTES_MAX: Final = 192 * KIB
 """Largest OCPP message, also after inflating. A NotifyReport or a certificate chain has some 10 KiB; a black-box suite
 of the field (npm ocpp-ws-cli) demands that 200,000 characters of data end the connection."""
 CHARGER_HANDSHAKE_BYTES_MAX: Final = 8 * KIB
-"""Request line and headers of a handshake: a path, a password of at most 1 KiB and what proxies add. Of all sockets that
-have proved nothing together 64 MiB, apart from `PARTIAL_BYTES_MAX`, so that they cannot close those who have."""
+"""Request line and headers of a handshake: a path, a password of at most 1 KiB and what proxies add. Of all sockets
+that have proved nothing together 64 MiB, apart from `PARTIAL_BYTES_MAX`, so that they cannot close those who have."""
 CHARGERS_UNAUTHENTICATED_MAX: Final = 8192
 """Chargers' sockets whose handshake is not answered. After an outage 5,000 come at once and may be accepted before the
 first of them is read, so the bound of MQTT would close honest ones; past it the longest silent is closed."""
 CHARGER_FRAMES_PER_S: Final = 200
-"""Frames of one charger taken per second once its burst is spent. The rest waits in its own buffers: an offline queue of
-10,000 messages takes a minute, a charger gone wild 1 % of a core."""
+"""Frames of one charger taken per second once its burst is spent. The rest waits in its own buffers: an offline queue
+of 10,000 messages takes a minute, a charger gone wild 1 % of a core."""
 CHARGER_FRAMES_BURST: Final = 1000
 CHARGER_UNANSWERED_MAX: Final = 100
 """Calls of one charger waiting for the disk; OCPP-J allows it one (1.6J section 4.1.1), so more is not read for now."""
 CHARGER_COMPRESS_BYTES_MIN: Final = 1 * KIB
-"""Shorter messages of ours leave as they are, which RFC 7692 section 6.1 allows: a compressor costs more than it saves."""
+"""Shorter messages of ours leave as they are (RFC 7692 section 6.1 allows it): compressing costs more than it saves."""
 CHARGER_ROUTES_MAX: Final = 256
 """Channels remembered per charger; the three versions together know fewer actions."""
 CHARGER_LINGER_S: Final = 5
@@ -124,7 +124,7 @@ OCPP_MESSAGE_ID_CHARS_MAX: Final = 36
 OCPP_TEXT_STRETCH_MAX: Final = 4
 """How many times its limit a text (or a message id) may be long where strictness is not `strict`."""
 OCPP_NESTING_MAX: Final = 32
-"""Levels of arrays and objects in a frame. The deepest schema (ReportChargingProfiles, 2.x) has 14; a bomb thousands."""
+"""Levels of arrays and objects in a frame. The deepest schema (2.x ReportChargingProfiles) has 14; a bomb thousands."""
 OCPP_ERROR_DESCRIPTION_CHARS_MAX: Final = 255
 """`errorDescription` of a CALLERROR, from the specification."""
 OCPP_CALLS_REMEMBERED_MAX: Final = 16

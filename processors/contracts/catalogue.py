@@ -1,8 +1,10 @@
 """What a contract says about each column, for table comments, catalogue pages and exported contracts."""
 
+from typing import assert_never
+
 import msgspec
 
-from processors.contracts.model import BASE_COLUMNS, BASE_DESCRIPTIONS, Contract, Field, FieldType
+from processors.contracts.model import BASE_COLUMNS, BASE_DESCRIPTIONS, Contract, Field, FieldType, Origin
 from processors.contracts.windows import Aggregate, AggregateKind, WindowPlan
 
 
@@ -71,8 +73,9 @@ def reading_comments(contract: Contract) -> dict[str, str]:
 
 
 def aggregate_comments(contract: Contract) -> dict[str, str]:
-    """Return column -> comment for the aggregates of the stream's window table."""
-    return {note.name: note.comment() for note in aggregate_notes(contract)}
+    """Return column -> comment for the part, if any, and the aggregates of the stream's window table."""
+    part = [] if contract.part is None else [_field_note(contract.field(contract.part))]
+    return {note.name: note.comment() for note in (*part, *aggregate_notes(contract))}
 
 
 def to_text(contract: Contract) -> str:
@@ -82,7 +85,7 @@ def to_text(contract: Contract) -> str:
         "",
         contract.description,
         "",
-        f"- topic: `{contract.topic}`, as {', '.join(sorted(contract.encodings))}",
+        _source_text(contract),
         f"- time: {_time_text(contract)}",
         f"- the same reading if equal in: {', '.join(contract.key) if contract.key else 'all fields'}",
         *([f"- owner: {contract.owner}"] if contract.owner else []),
@@ -123,6 +126,18 @@ def _aggregate_note(contract: Contract, aggregate: Aggregate) -> ColumnNote:
         unit=aggregate.unit,
         classification=field.classification,
     )
+
+
+def _source_text(contract: Contract) -> str:
+    match contract.origin:
+        case Origin.DEVICE:
+            return f"- topic: `{contract.topic}`, as {', '.join(sorted(contract.encodings))}"
+        case Origin.GATEWAY:
+            return f"- written by the gateway, on channel `{contract.channel}`"
+        case Origin.OCPP:
+            return "- read out of OCPP frames"
+        case _:
+            assert_never(contract.origin)
 
 
 def _time_text(contract: Contract) -> str:

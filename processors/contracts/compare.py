@@ -79,12 +79,15 @@ def _raised(old: Contract, step: Step) -> str:
 def _contract_changes(old: Contract, new: Contract) -> Iterator[Change]:
     for place, before, after in (
         ("stream", old.stream, new.stream),
+        ("source.from", str(old.origin), str(new.origin)),
+        ("source.channel", _own_channel(old), _own_channel(new)),
         ("source.mqtt", old.topic, new.topic),
         ("source.identity", old.identity, new.identity),
         ("time.measured_at.path", old.time.paths, new.time.paths),
         ("time.measured_at.format", old.time.format, new.time.format),
         ("time.measured_at.zone", old.time.zone, new.time.zone),
         ("key", old.key, new.key),
+        ("part", old.part, new.part),
     ):
         if before != after:
             yield _changed(place, before, after, Step.MAJOR)
@@ -95,6 +98,11 @@ def _contract_changes(old: Contract, new: Contract) -> Iterator[Change]:
         yield Change(place="source.encoding", what=f"no longer {', '.join(sorted(gone))}", step=Step.MAJOR)
     if more := new.encodings - old.encodings:
         yield Change(place="source.encoding", what=f"also {', '.join(sorted(more))}", step=Step.MINOR)
+
+
+def _own_channel(contract: Contract) -> str | None:
+    """Return the channel of a stream that has no topic which names it."""
+    return str(contract.channel) if contract.topic is None else None
 
 
 def _field_changes(old: Contract, new: Contract) -> Iterator[Change]:

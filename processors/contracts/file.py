@@ -21,9 +21,15 @@ class Section(BaseModel):
 
 
 class SourceFile(Section):
-    """Where messages of the stream come from."""
+    """Who speaks on the stream, and where its messages come from.
 
+    `from: device` is a device's own messages, on an MQTT topic; `gateway` is what the gateway writes itself, on
+    `channel`; `ocpp` is what is read out of OCPP frames. The last two have no topic.
+    """
+
+    origin: Literal["device", "gateway", "ocpp"] = Field(default="device", alias="from")
     mqtt: str | None = None
+    channel: str | None = None
     encoding: Encoding | Literal["auto"] | Annotated[list[Encoding], Field(min_length=1)] = "auto"
     identity: str | None = "device_id"
 
@@ -102,6 +108,7 @@ class ContractFile(Section):
     source: SourceFile = SourceFile()
     time: TimeFile
     key: Annotated[list[str], Field(min_length=1)] | None = None
+    part: str | None = None
     fields: Annotated[dict[str, FieldFile], Field(min_length=1, max_length=500)]
     windows: WindowsFile | None = None
     rules: dict[str, RuleFile] = {}

@@ -24,7 +24,7 @@ class ContractSet:
         self._by_stream: dict[str, Contract] = {}
         self._by_channel: dict[Channel, Contract] = {}
         for contract in contracts:
-            same_topic = [other for other in self if other.topic == contract.topic]
+            same_topic = [other for other in self if contract.topic is not None and other.topic == contract.topic]
             other = next(iter(same_topic), None)
             other = other or self._by_stream.get(contract.stream) or self._by_channel.get(contract.channel)
             if other:
@@ -57,7 +57,7 @@ class ContractSet:
 
         The first is the default grammar, whose remaining levels are the channel (None).
         """
-        own = [(c.topic, str(c.channel)) for c in self if not c.topic.startswith(DEFAULT_TOPIC)]
+        own = [(c.topic, str(c.channel)) for c in self if c.topic is not None and not c.topic.startswith(DEFAULT_TOPIC)]
         return [(DEFAULT_TOPIC + "{channel}", None), *own]
 
 

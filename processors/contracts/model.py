@@ -45,6 +45,23 @@ BASE_DESCRIPTIONS: Final[dict[str, str]] = {
 KEY_COLUMNS: Final = ("device_id", "measured_at")
 
 
+class Origin(StrEnum):
+    """Who speaks on a stream."""
+
+    DEVICE = "device"
+    GATEWAY = "gateway"
+    OCPP = "ocpp"
+
+
+SOURCES: Final[dict[Origin, frozenset[str]]] = {
+    Origin.DEVICE: frozenset({"mqtt", "http"}),
+    Origin.GATEWAY: frozenset({"gateway", "http"}),
+    Origin.OCPP: frozenset(),
+}
+"""Sources of the envelopes whose channel may be that of a stream. What OCPP says has channels of its own, and is read
+by `processors.stages.ocpp`."""
+
+
 class FieldType(StrEnum):
     """Type of a field in the readings frame; an `enum` arrives as a code and is stored as its name."""
 
@@ -143,10 +160,13 @@ class Contract(msgspec.Struct, frozen=True, kw_only=True):
     """One stream: what its messages say and what becomes of them.
 
     Attributes:
-        channel: Channel of the envelopes that belong to this stream.
-        topic: MQTT topic pattern, without the placeholders' values.
+        origin: Who speaks on it.
+        channel: Channel of the envelopes that belong to this stream; of a stream from OCPP its name, on which nobody
+            may speak.
+        topic: MQTT topic pattern, without the placeholders' values; None unless devices speak on it.
         identity: Place in the payload that must name the sending device if it is there, or None.
         key: Columns that make two readings the same one, or None for a hash of the content.
+        part: Text field that splits a device into parts with windows and newest values of their own, or None.
         windows: Window plan, or None for a stream of events.
         file: File the contract was read from.
     """
@@ -155,12 +175,14 @@ class Contract(msgspec.Struct, frozen=True, kw_only=True):
     version: tuple[int, int, int]
     description: str
     owner: str
+    origin: Origin
     channel: Channel
-    topic: str
+    topic: str | None
     encodings: frozenset[Encoding]
     identity: FieldPath | None
     time: TimeSpec
     key: tuple[str, ...] | None
+    part: str | None
     fields: tuple[Field, ...]
     windows: WindowPlan | None
     rules: tuple[Rule, ...]

@@ -48,14 +48,20 @@ def to_odcs(contract: Contract) -> dict[str, Any]:
         "description": {"purpose": contract.description},
         "schema": tables,
         "slaProperties": _retention(contract),
-        "customProperties": [
-            {"property": "mqttTopic", "value": contract.topic},
-            {"property": "encodings", "value": sorted(contract.encodings)},
-        ],
+        "customProperties": _source(contract),
     }
     if contract.owner:
         document["team"] = {"members": [{"username": contract.owner, "role": "owner"}]}
     return document
+
+
+def _source(contract: Contract) -> list[dict[str, Any]]:
+    if contract.topic is None:
+        return [{"property": "source", "value": str(contract.origin)}]
+    return [
+        {"property": "mqttTopic", "value": contract.topic},
+        {"property": "encodings", "value": sorted(contract.encodings)},
+    ]
 
 
 def _table(name: str, description: str, notes: tuple[ColumnNote, ...], key: tuple[str, ...]) -> dict[str, Any]:

@@ -6,9 +6,12 @@ from collections.abc import Callable
 from typing import Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+import polars as pl
+
 from gateway.core.errors import ConfigError
 from gateway.core.ids import Channel
 from gateway.core.text import peer_text
+from gateway.wire.ocpp.records import STREAMS
 from processors.contracts.file import ContractFile, Encoding, FieldFile, RuleFile, SourceFile, WindowsFile, nearest
 from processors.contracts.model import (
     BASE_COLUMNS,
@@ -18,6 +21,7 @@ from processors.contracts.model import (
     Field,
     FieldPath,
     FieldType,
+    Origin,
     Retention,
     TimeFormat,
     TimeSpec,
@@ -29,7 +33,9 @@ from processors.contracts.windows import Aggregate, AggregateKind, WindowPlan
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _VERSION: Final = re.compile(r"(0|[1-9]\d{0,5})\.(0|[1-9]\d{0,5})\.(0|[1-9]\d{0,5})")
-_TABLES: Final = frozenset({"raw", "rejects", "sessions", "alerts", "devices"})
+_TABLES: Final = frozenset(
+    {"raw", "rejects", "sessions", "alerts", "devices", "charging_sessions", "charging_session_revisions"}
+)
 _COLUMNS: Final = frozenset({*BASE_COLUMNS, "late", "received_date"})
 _WINDOW_COLUMNS: Final = frozenset({*_COLUMNS, "window_start", "window_end", "window_s", "revision", "n", "span_s"})
 _DIRECTIVES: Final = frozenset("YmdHMSfzyjbBpIeTFDR%")
@@ -61,7 +67,8 @@ class _Resolver:
         if not version:
             shown = peer_text(written.version)
             raise self._error(("version",), f"'{shown}' is no version", "write three numbers, as in 1.0.0")
-        topic, channel = self._topic(written.source)
+        origin = Origin(written.source.origin)
+        topic, channel = self._topic(written.source) if origin is Origin.DEVICE else (None, self._channel(origin))
         fields = tuple(self._field(name, field) for name, field in written.fields.items())
         time = self._time()
         identity = self._path(written.source.identity, ("source", "identity")) if written.source.identity else None
@@ -71,12 +78,14 @@ class _Resolver:
             version=(int(version[1]), int(version[2]), int(version[3])),
             description=written.description,
             owner=written.owner,
+            origin=origin,
             channel=channel,
             topic=topic,
             encodings=_encodings(written.source),
             identity=identity,
             time=time,
             key=self._key(fields),
+            part=self._part(fields),
             fields=fields,
             windows=self._windows(written.windows, fields) if written.windows else None,
             rules=tuple(self._rule(name, rule, fields) for name, rule in written.rules.items()),
@@ -90,7 +99,26 @@ class _Resolver:
 
     # ---- where messages come from and when they were measured --------------------------------------------------------
 
+    def _channel(self, origin: Origin) -> Channel:
+        """Return the channel of a stream on which no device speaks."""
+        source, stream = self._written.source, self._written.stream
+        if origin is Origin.OCPP and stream not in STREAMS:
+            what = f"there is no OCPP stream '{stream}'"
+            raise self._error(("source", "from"), what, f"OCPP gives {', '.join(STREAMS)}; delete 'from'")
+        if source.mqtt is not None:
+            raise self._error(("source", "mqtt"), f"'from: {origin}' has no topic", "delete 'mqtt' or 'from'")
+        if source.channel is None:
+            return Channel(stream)
+        place: Path = ("source", "channel")
+        if origin is Origin.OCPP:
+            raise self._error(place, "OCPP has channels of its own", "delete 'channel'")
+        self._name(source.channel, place)
+        return Channel(source.channel)
+
     def _topic(self, source: SourceFile) -> tuple[str, Channel]:
+        if source.channel is not None:
+            mend = "delete 'channel', and name it as the topic's last level under 'mqtt'"
+            raise self._error(("source", "channel"), "a device's channel is in its topic", mend)
         topic = source.mqtt if source.mqtt is not None else DEFAULT_TOPIC + self._written.stream
         place = ("source", "mqtt")
         levels = topic.split("/")
@@ -263,7 +291,7 @@ class _Resolver:
                 if name not in by_name:
                     raise self._error(place, f"there is no field '{peer_text(name)}'", nearest(name, list(by_name)))
                 aggregate = self._aggregate(by_name[name], kind, place)
-                if aggregate.column in aggregates or aggregate.column in _WINDOW_COLUMNS:
+                if aggregate.column in {*aggregates, *_WINDOW_COLUMNS, self._written.part}:
                     mend = "ask for each aggregate once, or rename a field"
                     raise self._error(place, f"column '{aggregate.column}' is there twice", mend)
                 aggregates[aggregate.column] = aggregate
@@ -275,6 +303,7 @@ class _Resolver:
             idle_s=self._duration(written.idle, ("windows", "idle")),
             gap_max_s=self._duration(written.gap_max, ("windows", "gap_max")),
             aggregates=tuple(aggregates.values()),
+            part=self._written.part,
         )
 
     def _aggregate(self, field: Field, kind_text: str, place: Path) -> Aggregate:
@@ -307,6 +336,16 @@ class _Resolver:
                 ("key",), "the key does not name device_id, or a column twice", "write [device_id, measured_at]"
             )
         return tuple(self._written.key)
+
+    def _part(self, fields: tuple[Field, ...]) -> str | None:
+        part = self._written.part
+        if part is None:
+            return None
+        texts = [field.name for field in fields if field.dtype == pl.String()]
+        if part not in texts:
+            what = f"there is no field '{peer_text(part)}' of type str or enum"
+            raise self._error(("part",), what, nearest(part, texts) if texts else "delete 'part'")
+        return part
 
     def _rule(self, name: str, written: RuleFile, fields: tuple[Field, ...]) -> Rule:
         units = {field.name: field.unit for field in fields}

@@ -50,6 +50,7 @@ class WindowPlan(msgspec.Struct, frozen=True, kw_only=True):
         idle_s: A silent device's panes close once a tick is this far past its last receipt.
         gap_max_s: Longest time between two samples over which `integral` and `time_mean` trust a straight line.
         aggregates: Output columns in order.
+        part: Text field that splits a device into parts with windows of their own, or None.
     """
 
     pane_s: int = 60
@@ -59,3 +60,4 @@ class WindowPlan(msgspec.Struct, frozen=True, kw_only=True):
     idle_s: float = 90.0
     gap_max_s: float = 30.0
     aggregates: tuple[Aggregate, ...]
+    part: str | None = None

@@ -1,13 +1,15 @@
 """Journal entries to rows: the stages in order, and the state they share.
 
-    1 split by contract   2 ticks   3 decode   4 duplicates   5 clocks   6 windows   7 newest values   8 count
+    1 split by contract   2 ticks   3 decode   4 duplicates   5 connectors   6 clocks   7 windows   8 newest values
+    9 charging sessions   10 count
 
 A pure function: `run` takes a batch and a state and returns frames and a new state, so a batch that fails leaves no
 trace and the same journal gives the same rows however it is cut into batches. (Of windows the newest revision is the
 same; of revisions that follow each other within one batch only the last is a row.)
 
-Tables: `raw` (verbatim, without ticks), one per stream, `windows_<stream>`, `rejects`. Every row carries the `offset`
-of the entry that caused it and when that was received, which is what makes writing them repeatable.
+Tables: `raw` (verbatim, without ticks), one per stream, `windows_<stream>`, `rejects`, and where there are chargers
+`charging_session_revisions`. Every row carries the `offset` of the entry that caused it and when that was received,
+which is what makes writing them repeatable.
 """
 
 from array import array
@@ -17,14 +19,16 @@ from typing import Final
 import msgspec
 import polars as pl
 
-from gateway.core.errors import CheckpointError
 from gateway.core.ids import Channel, Offset
 from gateway.core.records import TICK_SOURCE, EntryBatch
+from gateway.wire.ocpp.records import METER, TRANSACTION
 from processors.contracts.load import ContractSet
-from processors.contracts.model import Contract
+from processors.contracts.model import SOURCES, Contract, Origin
+from processors.stages.chain_state import ChainState, StreamState, empty_stream, pack_state, unpack_state
 from processors.stages.clocks import CLAMPED, clamp_clocks
-from processors.stages.decode import StreamDecoder
-from processors.stages.device_state import DeviceState, update_devices
+from processors.stages.connectors import ConnectorState, fill_connectors
+from processors.stages.decode import Decoded, StreamDecoder
+from processors.stages.device_state import update_devices
 from processors.stages.duplicates import (
     DuplicateState,
     RejectionState,
@@ -33,17 +37,22 @@ from processors.stages.duplicates import (
 )
 from processors.stages.faults import Rejection
 from processors.stages.ledger import UNKNOWN, Ledger
-from processors.stages.rejects import crashed, to_rejects, unknown_channel
-from processors.stages.windows import WindowState, advance
+from processors.stages.ocpp import CLOCK_UNSET, OcppDecoder, set_unset_clocks, stream_of
+from processors.stages.rejects import ROUTE, crashed, to_rejects, unknown_channel
+from processors.stages.sessions import SESSIONS, SessionState, fold_sessions
+from processors.stages.windows import advance
+
+__all__ = ["RAW", "REJECTS", "Chain", "ChainState", "Outputs", "windows_table"]
 
 RAW: Final = "raw"
 REJECTS: Final = "rejects"
 
 _TIME: Final = pl.Datetime("us", "UTC")
-_STATE_VERSION: Final = 1
 _FIRST: Final = Offset(0)
 _TICK: Final = -1
 _NO_CONTRACT: Final = -2
+_OCPP: Final = -3
+_OCPP_SOURCES: Final = frozenset({"ocpp", "http"})
 
 
 def windows_table(stream: str) -> str:
@@ -65,44 +74,22 @@ class Outputs(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     end_offset: Offset
 
 
-class StreamState(msgspec.Struct, frozen=True, kw_only=True, eq=False):
-    """What one stream remembers.
+class _Split(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """A batch by what becomes of its entries; places are those of the batch.
 
     Attributes:
-        duplicates: Readings seen.
-        windows: Open and revisable windows; None for a stream without.
-        devices: The newest value of every field of every device.
+        ticks: `offset`, `received_at`.
+        raw: Rows of the table `raw`.
+        chosen: Places of the entries of each contract, in the order of the contracts; None for all.
+        chargers: Places of the entries of chargers.
+        strangers: Places of the entries that belong to nobody.
     """
 
-    duplicates: DuplicateState
-    windows: WindowState | None
-    devices: DeviceState
-
-
-class ChainState(msgspec.Struct, frozen=True, kw_only=True, eq=False):
-    """Everything that the rows of the next batch depend on besides its entries. A value: nothing changes it.
-
-    Attributes:
-        next_offset: Offset of the next entry.
-        streams: Stream -> its memory.
-        rejections: Rejects seen, so that poison sent again is one reject and counted duplicates.
-        ledger: Counts so far.
-    """
-
-    next_offset: Offset
-    streams: dict[str, StreamState]
-    rejections: RejectionState
-    ledger: Ledger
-
-
-class _PackedState(msgspec.Struct, frozen=True, kw_only=True):
-    version: int
-    next_offset: int
-    duplicates: dict[str, bytes]
-    windows: dict[str, bytes]
-    devices: dict[str, bytes]
-    rejections: bytes
-    ledger: Ledger
+    ticks: pl.DataFrame
+    raw: pl.DataFrame
+    chosen: list[list[int] | None]
+    chargers: list[int]
+    strangers: list[int]
 
 
 class Chain:
@@ -116,10 +103,18 @@ class Chain:
         self._contracts: tuple[Contract, ...] = tuple(contracts)
         self._by_channel = {contract.channel: i for i, contract in enumerate(self._contracts)}
         self._decoders = [StreamDecoder(contract) for contract in self._contracts]
+        self._ocpp = OcppDecoder(contracts)
         nothing = EntryBatch(
             base_offset=Offset(0), routes=[], route_index=array("I"), received_at_ns=array("q"), payloads=[]
         )
-        outputs, _ = self.run(nothing, self.empty_state())
+        self._nothing = [decoder.decode(nothing) for decoder in self._decoders]
+        state = self.empty_state()
+        ticks = self._split(nothing).ticks
+        self._idle = [
+            _finish(contract, _fresh(contract, decoded, state.streams[contract.stream]), ticks).tables
+            for contract, decoded in zip(self._contracts, self._nothing, strict=True)
+        ]
+        outputs, _ = self.run(nothing, state)
         self._schemas = {name: dict(frame.schema) for name, frame in outputs.tables.items()}
 
     @property
@@ -131,8 +126,10 @@ class Chain:
         """Return the state before the entry at `offset`, as if the journal began there."""
         return ChainState(
             next_offset=offset,
-            streams={contract.stream: _empty_stream(contract) for contract in self._contracts},
+            streams={contract.stream: empty_stream(contract) for contract in self._contracts},
             rejections=RejectionState.empty(),
+            connectors=ConnectorState.empty(),
+            sessions=SessionState.empty(),
             ledger=Ledger(),
         )
 
@@ -143,23 +140,34 @@ class Chain:
             batch: The entries from `state.next_offset` on; a gap in front of it is counted.
             state: The state after all earlier entries; it is left as it is.
         """
-        ticks, entries, chosen, strangers = self._split(batch)
-        tables = {RAW: entries}
+        split = self._split(batch)
+        tables = {RAW: split.raw}
         counts = Ledger(
             first_offset=batch.base_offset if len(batch) else None,
-            entries=entries.height,
-            ticks=ticks.height,
+            entries=split.raw.height,
+            ticks=split.ticks.height,
             gap_entries=_gap(batch, state),
-            records=len(strangers),
+            records=len(split.strangers),
         )
-        streams: dict[str, StreamState] = {}
-        refused = [unknown_channel(batch, place) for place in strangers]
-        for contract, decoder, select in zip(self._contracts, self._decoders, chosen, strict=True):
-            ran = _run_stream(contract, decoder, batch, select, ticks, state.streams[contract.stream])
+        streams = dict(state.streams)
+        refused = [unknown_channel(batch, place) for place in split.strangers]
+        read, connectors = self._read(batch, split, state)
+        for i, contract in enumerate(self._contracts):
+            stream = contract.stream
+            one = read.get(stream)
+            if one is None:
+                if not split.ticks.height or not _has_waiting(state.streams[stream]):
+                    tables |= self._idle[i]
+                    continue
+                one = _fresh(contract, self._nothing[i], state.streams[stream])
+            ran = _finish(contract, one, split.ticks)
             tables |= ran.tables
-            streams[contract.stream] = ran.state
-            refused += ran.rejections
+            streams[stream] = ran.state
+            refused += one.decoded.rejections
             counts = counts.plus(ran.counts)
+        sessions = state.sessions
+        if self._ocpp.contracts:
+            tables[SESSIONS], sessions = fold_sessions(sessions, tables, split.ticks)
         # In journal order, so that what is remembered of them does not depend on the cut either.
         refused.sort(key=lambda rejection: (rejection.offset, rejection.record))
         fresh, _, rejections = drop_duplicate_rejections(refused, state.rejections)
@@ -172,9 +180,31 @@ class Chain:
                 next_offset=batch.end_offset,
                 streams=streams,
                 rejections=rejections,
+                connectors=connectors,
+                sessions=sessions,
                 ledger=state.ledger.plus(counts),
             ),
         )
+
+    def _read(self, batch: EntryBatch, split: _Split, state: ChainState) -> tuple[dict[str, "_Fresh"], ConnectorState]:
+        """Return the new readings of each stream that has entries, and where transactions are."""
+        fresh: dict[str, _Fresh] = {}
+        for contract, decoder, select in zip(self._contracts, self._decoders, split.chosen, strict=True):
+            if select is None or select:
+                decoded = decoder.decode(batch, select)
+                fresh[contract.stream] = _fresh(contract, decoded, state.streams[contract.stream])
+        if not split.chargers:
+            return fresh, state.connectors
+        found = self._ocpp.decode(batch, split.chargers)
+        for i, contract in enumerate(self._contracts):
+            if contract.origin is Origin.OCPP:
+                decoded = found.get(contract.stream, self._nothing[i])
+                fresh[contract.stream] = _fresh(contract, decoded, state.streams[contract.stream])
+        events, meters = fresh[TRANSACTION], fresh[METER]
+        filled_events, filled_meters, connectors = fill_connectors(state.connectors, events.readings, meters.readings)
+        fresh[TRANSACTION] = msgspec.structs.replace(events, readings=filled_events)
+        fresh[METER] = msgspec.structs.replace(meters, readings=filled_meters)
+        return fresh, connectors
 
     def quarantine(self, batch: EntryBatch, state: ChainState, crash: BaseException) -> tuple[Outputs, ChainState]:
         """Return the outputs of one entry that `run` cannot survive: its raw row, and a reject with the code `crash`.
@@ -185,19 +215,19 @@ class Chain:
             crash: What `run` raised; its words go into the reject.
         """
         assert len(batch) == 1, "one entry at a time"
-        ticks, entries, _, _ = self._split(batch)
+        split = self._split(batch)
         nothing = {name: pl.DataFrame(schema=pl.Schema(schema)) for name, schema in self._schemas.items()}
-        rejected = [] if ticks.height else [crashed(batch, crash)]
+        rejected = [] if split.ticks.height else [crashed(batch, crash)]
         counts = Ledger(
             first_offset=batch.base_offset,
-            entries=entries.height,
-            ticks=ticks.height,
+            entries=split.raw.height,
+            ticks=split.ticks.height,
             gap_entries=_gap(batch, state),
             records=len(rejected),
         ).plus(self._count_rejections(rejected, rejected))
         return (
             Outputs(
-                tables={**nothing, RAW: entries, REJECTS: to_rejects(rejected)},
+                tables={**nothing, RAW: split.raw, REJECTS: to_rejects(rejected)},
                 counts=counts,
                 end_offset=batch.end_offset,
             ),
@@ -206,62 +236,16 @@ class Chain:
 
     def to_bytes(self, state: ChainState) -> bytes:
         """Return the state as bytes for a checkpoint."""
-        return msgspec.msgpack.encode(
-            _PackedState(
-                version=_STATE_VERSION,
-                next_offset=state.next_offset,
-                duplicates={name: stream.duplicates.to_bytes() for name, stream in state.streams.items()},
-                windows={name: stream.windows.to_bytes() for name, stream in state.streams.items() if stream.windows},
-                devices={name: stream.devices.to_bytes() for name, stream in state.streams.items()},
-                rejections=state.rejections.to_bytes(),
-                ledger=state.ledger,
-            )
-        )
+        return pack_state(state)
 
     def from_bytes(self, payload: bytes) -> ChainState:
-        """Invert `to_bytes`, under the contracts of today.
+        """Invert `to_bytes`, under the contracts of today; see `unpack_state`."""
+        return unpack_state(payload, self._contracts)
 
-        A stream that is new begins empty. One whose window plan changed begins its windows anew, which
-        `ledger.restarted` counts: windows that were open then hold what came after. One whose fields changed their type
-        forgets its devices' newest values until these report again. What a removed stream remembered is dropped, its
-        counts stay.
-
-        Raises: CheckpointError: The bytes are no state, or one of another version; go on from the journal's start.
-        """
-        try:
-            packed = msgspec.msgpack.decode(payload, type=_PackedState)
-        except msgspec.DecodeError as exc:
-            raise CheckpointError(f"state of the processors is unreadable: {exc}") from exc
-        if packed.version != _STATE_VERSION:
-            raise CheckpointError(f"state has version {packed.version}, this program reads {_STATE_VERSION}")
-        streams: dict[str, StreamState] = {}
-        restarted: dict[str, int] = {}
-        for contract in self._contracts:
-            stream = _empty_stream(contract)
-            name = contract.stream
-            if name in packed.duplicates:
-                stream = msgspec.structs.replace(stream, duplicates=DuplicateState.from_bytes(packed.duplicates[name]))
-            if name in packed.devices:
-                devices = DeviceState.from_bytes(packed.devices[name])
-                if _is_of(devices, contract):
-                    stream = msgspec.structs.replace(stream, devices=devices)
-            if contract.windows and name in packed.windows:
-                try:
-                    windows = WindowState.from_bytes(contract.windows, packed.windows[name])
-                    stream = msgspec.structs.replace(stream, windows=windows)
-                except CheckpointError:
-                    restarted[name] = 1
-            streams[name] = stream
-        return ChainState(
-            next_offset=Offset(packed.next_offset),
-            streams=streams,
-            rejections=RejectionState.from_bytes(packed.rejections),
-            ledger=packed.ledger.plus(Ledger(restarted=restarted)),
-        )
-
-    def _split(self, batch: EntryBatch) -> tuple[pl.DataFrame, pl.DataFrame, list[list[int] | None], list[int]]:
-        """Return the ticks, the raw rows, the places of each contract's entries (None: all), and of the others."""
+    def _split(self, batch: EntryBatch) -> _Split:
+        """Return the entries by what becomes of them."""
         kinds = pl.Series([self._kind(route.source, route.channel) for route in batch.routes], dtype=pl.Int32)
+        there = frozenset(kinds)
         routes = pl.DataFrame(
             [(r.tenant, r.device_id, r.source, r.channel) for r in batch.routes],
             schema={"tenant": pl.String(), "device_id": pl.String(), "source": pl.String(), "channel": pl.String()},
@@ -278,67 +262,98 @@ class Chain:
             ]
         )
         ticking = kind == _TICK
-        ticks = frame.filter(ticking).select("offset", "received_at")
-        places = [
-            None if (chosen := kind == i).all() and len(batch) else chosen.arg_true().to_list()
-            for i in range(len(self._contracts))
-        ]
-        return ticks, frame.filter(~ticking), places, (kind == _NO_CONTRACT).arg_true().to_list()
+
+        def places(wanted: int) -> list[int]:
+            return (kind == wanted).arg_true().to_list() if wanted in there else []
+
+        return _Split(
+            ticks=frame.filter(ticking).select("offset", "received_at"),
+            raw=frame.filter(~ticking),
+            chosen=[None if there == {i} and len(batch) else places(i) for i in range(len(self._contracts))],
+            chargers=places(_OCPP),
+            strangers=places(_NO_CONTRACT),
+        )
 
     def _count_rejections(self, refused: Sequence[Rejection], fresh: Sequence[Rejection]) -> Ledger:
         """Return the counts of `refused`, of which `fresh` are new and the others duplicates."""
         rejected: dict[str, int] = {}
         duplicates: dict[str, int] = {}
         for rejection in refused:
-            stream = self._stream(rejection.channel)
+            stream = self._stream(rejection)
             duplicates[stream] = duplicates.get(stream, 0) + 1
         for rejection in fresh:
-            stream = self._stream(rejection.channel)
+            stream = self._stream(rejection)
             duplicates[stream] -= 1
             key = f"{stream}/{rejection.code}"
             rejected[key] = rejected.get(key, 0) + 1
         return Ledger(rejected=rejected, duplicates=duplicates)
 
-    def _stream(self, channel: str) -> str:
-        place = self._by_channel.get(Channel(channel))
-        return UNKNOWN if place is None else self._contracts[place].stream
+    def _stream(self, rejection: Rejection) -> str:
+        if rejection.stage == ROUTE:
+            return UNKNOWN
+        place = self._by_channel.get(Channel(rejection.channel))
+        if place is not None:
+            return self._contracts[place].stream
+        return stream_of(rejection.channel) or UNKNOWN
 
     def _kind(self, source: str, channel: str) -> int:
-        return _TICK if source == TICK_SOURCE else self._by_channel.get(Channel(channel), _NO_CONTRACT)
+        if source == TICK_SOURCE:
+            return _TICK
+        if source in _OCPP_SOURCES and self._ocpp.contracts and stream_of(channel) is not None:
+            return _OCPP
+        place = self._by_channel.get(Channel(channel))
+        if place is None or source not in SOURCES[self._contracts[place].origin]:
+            return _NO_CONTRACT
+        return place
+
+
+class _Fresh(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """New readings of one stream.
+
+    Attributes:
+        decoded: What the batch held.
+        readings: Of its readings those that repeat no earlier one.
+        again: How many do.
+        duplicates: Readings seen, these included.
+        before: The stream's state before them.
+    """
+
+    decoded: Decoded
+    readings: pl.DataFrame
+    again: int
+    duplicates: DuplicateState
+    before: StreamState
+
+
+def _fresh(contract: Contract, decoded: Decoded, before: StreamState) -> _Fresh:
+    # Before clocks: a clamped time is the time of receipt: a resend has another, two readings in one packet the same.
+    readings, again, duplicates = drop_duplicates(decoded.readings, contract.key, before.duplicates)
+    return _Fresh(decoded=decoded, readings=readings, again=again, duplicates=duplicates, before=before)
 
 
 class _Ran(msgspec.Struct, frozen=True, kw_only=True, eq=False):
-    """What a batch was for one stream; `rejections` may repeat earlier ones, `counts` is without them."""
+    """What a batch was for one stream; `counts` is without its rejects, which may repeat earlier ones."""
 
     tables: dict[str, pl.DataFrame]
     state: StreamState
-    rejections: list[Rejection]
     counts: Ledger
 
 
-def _run_stream(
-    contract: Contract,
-    decoder: StreamDecoder,
-    batch: EntryBatch,
-    select: list[int] | None,
-    ticks: pl.DataFrame,
-    state: StreamState,
-) -> _Ran:
-    stream = contract.stream
-    decoded = decoder.decode(batch, select)
-    # Before clocks: a clamped time is the time of receipt: a resend has another, two readings in one packet the same.
-    fresh, again, duplicates = drop_duplicates(decoded.readings, contract.key, state.duplicates)
-    clamped = clamp_clocks(fresh, skew_max_s=contract.time.skew_max_s)
-    readings = clamped.readings
+def _finish(contract: Contract, fresh: _Fresh, ticks: pl.DataFrame) -> _Ran:
+    """Set the clocks of new readings, and take them into windows and newest values."""
+    stream, state = contract.stream, fresh.before
+    readings, flagged = fresh.readings, dict(fresh.decoded.flagged)
+    if contract.origin is Origin.OCPP:
+        corrected = set_unset_clocks(readings)
+        readings, flagged[CLOCK_UNSET] = corrected.readings, corrected.clamped_rows
+    clamped = clamp_clocks(readings, skew_max_s=contract.time.skew_max_s)
+    readings, flagged[CLAMPED] = clamped.readings, clamped.clamped_rows
     tables = {stream: readings}
     counts = Ledger(
-        records=decoded.records,
+        records=fresh.decoded.records,
         rows={stream: readings.height},
-        duplicates={stream: again},
-        flags={
-            **{f"{stream}/{code}": n for code, n in decoded.flagged.items()},
-            f"{stream}/{CLAMPED}": clamped.clamped_rows,
-        },
+        duplicates={stream: fresh.again},
+        flags={f"{stream}/{code}": n for code, n in flagged.items()},
     )
     windows = None
     if contract.windows is not None and state.windows is not None:
@@ -352,23 +367,17 @@ def _run_stream(
                 pane_full={stream: advanced.pane_full},
             )
         )
+    devices = update_devices(state.devices, readings, contract.part)
     return _Ran(
         tables=tables,
-        state=StreamState(duplicates=duplicates, windows=windows, devices=update_devices(state.devices, readings)),
-        rejections=decoded.rejections,
+        state=StreamState(duplicates=fresh.duplicates, windows=windows, devices=devices),
         counts=counts,
     )
 
 
-def _is_of(devices: DeviceState, contract: Contract) -> bool:
-    """Return whether every value kept is of the type that the contract gives its field today."""
-    kept = {} if devices.frame is None else devices.frame.schema
-    return all(kept.get(field.name, field.dtype) == field.dtype for field in contract.fields)
-
-
-def _empty_stream(contract: Contract) -> StreamState:
-    windows = WindowState.empty(contract.windows) if contract.windows else None
-    return StreamState(duplicates=DuplicateState.empty(), windows=windows, devices=DeviceState.empty())
+def _has_waiting(state: StreamState) -> bool:
+    """Return whether a tick may end a window of the stream."""
+    return state.windows is not None and bool(state.windows.open_windows["_dirty"].any())
 
 
 def _gap(batch: EntryBatch, state: ChainState) -> int:

@@ -1,5 +1,7 @@
 """The newest known value of each field of each device, with its age, and how much the device has said.
 
+Where a contract names a `part`, each part of a device counts as a device here: a charger's connectors.
+
 One `DeviceState` per stream. A field's newest value is its latest non-null one by (measured_at, offset, record): one
 that a device stopped sending keeps its old time beside its old value, so a stale value never looks fresh. It is a
 function of the readings alone: cuts, restarts and order of arrival do not show.
@@ -12,7 +14,7 @@ import polars as pl
 
 from gateway.core.errors import CheckpointError
 from gateway.core.limits import DEVICES_MAX
-from processors.stages.roster import NAMES, with_devices
+from processors.stages.roster import NAMES, owner_of, with_devices
 from processors.stages.runs import from_ipc, to_ipc
 
 _VERSION: Final = 1
@@ -23,10 +25,10 @@ class DeviceState(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """Latest values of one stream. A value: nothing changes it.
 
     Attributes:
-        frame: None before the first reading, then one row a device: tenant, device_id; `measured_at`, `received_at`,
-            `offset` of its latest reading by each; `readings` Int64, how many there were; and per field `<field>` and
-            `<field>:at`, its newest value and when that was measured, null until it has one. At most DEVICES_MAX rows;
-            past that, the devices not heard from for longest are forgotten.
+        frame: None before the first reading, then one row a device: tenant, device_id, the part; `measured_at`,
+            `received_at`, `offset` of its latest reading by each; `readings` Int64, how many there were; and per field
+            `<field>` and `<field>:at`, its newest value and when that was measured, null until it has one. At most
+            DEVICES_MAX rows; past that, the devices not heard from for longest are forgotten.
     """
 
     frame: pl.DataFrame | None = None
@@ -55,23 +57,25 @@ class DeviceState(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         return cls(frame=from_ipc(packed["frame"]))
 
 
-def update_devices(state: DeviceState, readings: pl.DataFrame) -> DeviceState:
+def update_devices(state: DeviceState, readings: pl.DataFrame, part: str | None = None) -> DeviceState:
     """Return the state after more readings.
 
     Args:
         state: The state after all earlier ones.
         readings: New readings sorted by (offset, record), duplicates dropped; late ones included, since an old reading
             may hold a field's only value.
+        part: Field that splits a device into parts; null is a part like any other.
     """
     if readings.is_empty():
         return state
-    fields = [name for name in readings.columns if name not in _NOT_FIELDS]
-    schema = _schema(readings, fields)
+    owner = owner_of(part)
+    fields = [name for name in readings.columns if name not in _NOT_FIELDS and name != part]
+    schema = _schema(readings, owner, fields)
     known = pl.DataFrame(schema=schema) if state.frame is None else state.frame
     known = known.with_columns(
         pl.lit(None, dtype).alias(name) for name, dtype in schema.items() if name not in known.columns
     )
-    roster, codes = with_devices(known, readings)
+    roster, codes = with_devices(known, readings, owner)
     rows = readings.select(codes.alias("_device"), "measured_at", "received_at", "offset", *fields)
     merged = _merge(roster.with_row_index("_device"), _newest(rows, fields), fields)
     if merged.height > DEVICES_MAX:
@@ -79,8 +83,8 @@ def update_devices(state: DeviceState, readings: pl.DataFrame) -> DeviceState:
     return DeviceState(frame=merged)
 
 
-def _schema(readings: pl.DataFrame, fields: list[str]) -> dict[str, pl.DataType]:
-    schema = {name: readings.schema[name] for name in (*NAMES, "measured_at", "received_at", "offset")}
+def _schema(readings: pl.DataFrame, owner: tuple[str, ...], fields: list[str]) -> dict[str, pl.DataType]:
+    schema = {name: readings.schema[name] for name in (*owner, "measured_at", "received_at", "offset")}
     schema["readings"] = pl.Int64()
     for field in fields:
         schema |= {field: readings.schema[field], f"{field}:at": readings.schema["measured_at"]}

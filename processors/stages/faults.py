@@ -71,7 +71,7 @@ class Fault(msgspec.Struct, frozen=True):
     payload: bytes
 
 
-_MISSING: Final = re.compile(r"Object missing required field `(?P<key>.*)`(?: - at `\$(?P<at>.*)`)?", re.DOTALL)
+_MISSING: Final = re.compile(r"Object missing required field `(?P<key>.*?)`(?: - at `\$(?P<at>.*)`)?", re.DOTALL)
 _EXPECTED: Final = re.compile(r"Expected (?P<want>.*?)(?:, got (?P<got>.*?))?(?: - at (?P<at>.*))?", re.DOTALL)
 _KEY_PLACE: Final = re.compile(r"`key` in `(.*)`")
 

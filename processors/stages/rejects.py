@@ -10,6 +10,9 @@ from gateway.core.records import EntryBatch
 from gateway.core.text import peer_text
 from processors.stages.faults import Rejection
 
+ROUTE: Final = "route"
+"""Stage that refuses entries on whose channel nobody may speak, or not the one who did."""
+
 _TIME: Final = pl.Datetime("us", "UTC")
 _REJECTS_SCHEMA: Final[dict[str, pl.DataType]] = {
     "offset": pl.Int64(),
@@ -33,7 +36,7 @@ def unknown_channel(batch: EntryBatch, place: int) -> Rejection:
     return _rejection(
         batch,
         place,
-        stage="route",
+        stage=ROUTE,
         code="unknown_channel",
         expected="a channel that a contract names",
         got=peer_text(channel),

@@ -7,7 +7,7 @@ import polars as pl
 
 from gateway.core.errors import CheckpointError
 from processors.contracts.windows import WindowPlan
-from processors.stages.roster import EMPTY
+from processors.stages.roster import EMPTY, owner_of
 from processors.stages.runs import Runs, from_ipc, to_ipc, to_runs
 from processors.stages.watermarks import Patience
 
@@ -22,7 +22,8 @@ OPEN_SCHEMA: Final = {
     "_dirty": pl.Boolean(),
     "_samples": pl.Int64(),
 }
-_DEVICES: Final = EMPTY.with_columns(_newest=pl.lit(None, pl.Int64()), _received=pl.lit(None, pl.Int64()))
+_TIMES: Final[dict[str, pl.DataType]] = {"_newest": pl.Int64(), "_received": pl.Int64()}
+_DEVICES: Final = EMPTY.with_columns(pl.lit(None, dtype).alias(name) for name, dtype in _TIMES.items())
 
 
 class WindowState(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -30,8 +31,8 @@ class WindowState(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 
     Attributes:
         plan: The plan it was made under.
-        devices: Row = device code; names, `_newest` measured_at, `_received` of its last reading (both Int64 us). Kept
-            for ever, one row a device.
+        devices: Row = device code; names (of a plan with parts also the part's), `_newest` measured_at, `_received` of
+            its last reading (both Int64 us). Kept for ever, one row a device or part.
         open_windows: Windows that have samples and are not closed: key, `_events` so far, `_dirty` (has samples that no
             event has shown), `_samples`.
         closed_windows: Log of closed windows: key, `_events`, `_samples`; rows of one window add up.
@@ -51,7 +52,10 @@ class WindowState(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     @classmethod
     def empty(cls, plan: WindowPlan) -> "WindowState":
         """Return the state before the journal's first entry."""
-        return cls(plan=plan)
+        if plan.part is None:
+            return cls(plan=plan)
+        owner: dict[str, pl.DataType] = dict.fromkeys(owner_of(plan.part), pl.String())
+        return cls(plan=plan, devices=pl.DataFrame(schema=owner | _TIMES))
 
     def to_bytes(self) -> bytes:
         """Return the state as one MessagePack map of Arrow IPC files; what no longer matters is left out."""
@@ -82,7 +86,8 @@ class WindowState(msgspec.Struct, frozen=True, kw_only=True, eq=False):
             raise CheckpointError(
                 f"window state is version {packed['version']}, not {_VERSION}; rebuild it from the journal"
             )
-        if packed["plan"] != msgspec.msgpack.encode(plan):
+        # Decoded, because a plan stored before it could name a part is the same plan in other bytes.
+        if msgspec.msgpack.decode(packed["plan"], type=WindowPlan) != plan:
             raise CheckpointError("window state was made under another window plan; rebuild it from the journal")
         devices, open_windows = from_ipc(packed["devices"]), from_ipc(packed["open_windows"])
         assert devices is not None

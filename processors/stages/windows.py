@@ -26,7 +26,7 @@ from gateway.core.limits import PANE_SAMPLES_MAX
 from processors.contracts.windows import WindowPlan
 from processors.stages.closing import advance_round, no_windows
 from processors.stages.panes import US_PER_S, fields_of, finish
-from processors.stages.roster import NAMES, with_devices
+from processors.stages.roster import owner_of, with_devices
 from processors.stages.watermarks import ON_TIME, REVISED, UNMERGED, Patience, find_silences, with_watermarks
 from processors.stages.window_state import KEY, WindowState
 
@@ -38,8 +38,8 @@ class Advanced(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 
     Attributes:
         state: The state after the batch.
-        windows: One row per window with an event in the batch, by offset: tenant, device_id, window_start, window_s
-            Int32, revision Int32, n Int64, the plan's columns, offset Int64, received_at.
+        windows: One row per window with an event in the batch, by offset: tenant, device_id, the plan's part if it has
+            one, window_start, window_s Int32, revision Int32, n Int64, the plan's columns, offset Int64, received_at.
         readings: The readings given, with `late` Int8: 0 in time for its pane, 1 late and merged, 2 not merged (too
             late, or its pane is full) and left to `recompute`.
         late_revised: Readings with late = 1.
@@ -68,7 +68,7 @@ def advance(plan: WindowPlan, state: WindowState, readings: pl.DataFrame, ticks:
     """
     assert readings["offset"].is_sorted(), "readings are not in journal order"
     patience = Patience.of(plan)
-    devices, codes = with_devices(state.devices, readings)
+    devices, codes = with_devices(state.devices, readings, owner_of(plan.part))
     state = msgspec.structs.replace(state, devices=devices)
     rows = with_watermarks(_to_rows(plan, readings, codes), devices["_newest"], patience)
     late_dropped = _count(rows, UNMERGED)
@@ -156,13 +156,14 @@ def _to_windows(plan: WindowPlan, devices: pl.DataFrame, emitted: list[pl.DataFr
     rows = pl.concat(emitted)
     if len(emitted) > 1:
         rows = rows.unique(KEY, keep="last", maintain_order=True)
-    names = devices.select(NAMES).with_row_index("_device")
+    owner = owner_of(plan.part)
+    names = devices.select(owner).with_row_index("_device")
     pane_us = plan.pane_s * US_PER_S
     time = pl.Datetime("us", "UTC")
     return (
         rows.join(names, on="_device")
         .select(
-            *NAMES,
+            *owner,
             (pl.col("_start") * pane_us).cast(time).alias("window_start"),
             (pl.col("_panes") * plan.pane_s).cast(pl.Int32()).alias("window_s"),
             pl.col("_revision").alias("revision"),
@@ -171,5 +172,5 @@ def _to_windows(plan: WindowPlan, devices: pl.DataFrame, emitted: list[pl.DataFr
             pl.col("_offset").alias("offset"),
             pl.col("_received").cast(time).alias("received_at"),
         )
-        .sort("offset", *NAMES, "window_s", "window_start")
+        .sort("offset", *owner, "window_s", "window_start")
     )

@@ -84,6 +84,39 @@ def test_latest_has_one_revision_of_each_window(lake: Path) -> None:
     assert [(2,)] == query(lake, "select count(*) from windows_telemetry").rows
 
 
+def test_latest_tells_the_parts_of_a_device_apart(tmp_path: Path) -> None:
+    """What stands between the device and the window says whose window it is."""
+    schema = {"tenant": pl.String(), "device_id": pl.String(), "connector": pl.String(), **WINDOWS}
+    rows = [("t", "cp", connector, AT, 60, revision, AT, 9) for connector in ("1", "2") for revision in (0, 1)]
+    sink = Lake(tmp_path, [LakeTable(name="windows_meter", schema=schema)])
+    sink.write({"windows_meter": pl.DataFrame(rows, schema=pl.Schema(schema), orient="row")}, end_offset=10)
+    sink.close()
+    asked = "select connector, revision from windows_meter_latest order by connector"
+    assert [("1", 1), ("2", 1)] == query(tmp_path, asked).rows
+
+
+def test_revisions_have_a_view_of_the_newest(tmp_path: Path) -> None:
+    """`charging_sessions` is what is known of each session now; the table has what was known before."""
+    schema: dict[str, pl.DataType] = {
+        "session_id": pl.String(),
+        "energy_wh": pl.Float64(),
+        "revision": pl.Int32(),
+        "offset": pl.Int64(),
+        "received_at": pl.Datetime("us", "UTC"),
+    }
+    rows = [("a", 1.0, 0, 0, AT), ("b", 5.0, 0, 1, AT), ("a", 2.0, 1, 2, AT)]
+    sink = Lake(tmp_path, [LakeTable(name="charging_session_revisions", schema=schema)])
+    frame = pl.DataFrame(rows, schema=pl.Schema(schema), orient="row")
+    sink.write({"charging_session_revisions": frame}, end_offset=3)
+    sink.close()
+    assert [("a", 2.0), ("b", 5.0)] == query(
+        tmp_path, "select session_id, energy_wh from Charging_Sessions order by session_id"
+    ).rows
+    assert [(3,)] == query(tmp_path, "select count(*) from charging_session_revisions").rows
+    with pytest.raises(QueryError, match=r"charging_session_revisions, charging_sessions$"):
+        query(tmp_path, "select * from sessions")
+
+
 def test_column_added_later_is_null_in_old_files(lake: Path) -> None:
     """A question may name a new column although every file is older than it."""
     Lake(lake, [LakeTable(name="telemetry", schema=READINGS | {"speed_kmh": pl.Float64()})]).close()

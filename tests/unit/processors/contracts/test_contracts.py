@@ -12,6 +12,7 @@ from processors.contracts import load_contract, load_contracts, parse_contract
 from processors.contracts.catalogue import aggregate_comments, reading_comments, to_text
 from processors.contracts.compare import Breaking, compare
 from processors.contracts.load import ContractSet
+from processors.contracts.model import Origin
 from processors.contracts.odcs import to_odcs
 from processors.contracts.windows import Aggregate, AggregateKind, WindowPlan
 
@@ -114,8 +115,73 @@ def test_built_in_streams_have_the_channels_of_the_topic_grammar() -> None:
         "battery_pack": "battery",
         "vehicle_event": "event",
         "device_log": "log",
+        "device_command": "command",
+        "asset": "asset",
+        # Nobody may speak on these; their rows are read out of OCPP frames.
+        "charger_status": "charger_status",
+        "charger_meter": "charger_meter",
+        "charger_transaction": "charger_transaction",
     }
     assert expected == channels
+
+
+def test_only_streams_of_devices_have_topics() -> None:
+    """What the gateway or OCPP says has no place in the topic grammar, and no pattern to listen to."""
+    contracts = load_contracts([])
+    spoken = {contract.origin: set[str]() for contract in contracts}
+    for contract in contracts:
+        spoken[contract.origin].add(contract.stream)
+        assert (contract.topic is None) == (contract.origin is not Origin.DEVICE)
+    assert spoken[Origin.OCPP] == {"charger_status", "charger_meter", "charger_transaction"}
+    assert spoken[Origin.GATEWAY] == {"device_command", "asset"}
+    assert contracts.patterns() == [("v1/{tenant}/{device_id}/{channel}", None)]
+
+
+def test_part_belongs_to_the_windows() -> None:
+    """A stream's part splits its windows, and the comments of its window table name it."""
+    meter = load_contracts([]).by_stream("charger_meter")
+    assert meter is not None
+    assert meter.windows is not None
+    assert ("connector", "connector") == (meter.part, meter.windows.part)
+    assert next(iter(aggregate_comments(meter))) == "connector"
+
+
+@pytest.mark.parametrize(
+    ("source", "part", "message"),
+    [
+        ("{from: gateway, mqtt: fleet/{device_id}/x}", "", r"source.mqtt: 'from: gateway' has no topic; delete"),
+        ("{from: ocpp}", "", r"source.from: there is no OCPP stream 'sample'; OCPP gives charger_status, charger_m"),
+        ("{from: device, channel: x}", "", r"source.channel: a device's channel is in its topic; delete 'channel'"),
+        ("{from: gateway, channel: X y}", "", r"source.channel: 'X y' is no name; write snake_case"),
+        ("{from: nobody}", "", r"source.from: 'nobody' is not usable; input should be 'device', 'gateway' or 'ocpp'"),
+        ("{from: gateway}", "part: soc_pct", r"part: there is no field 'soc_pct' of type str or enum; write"),
+        ("{from: gateway}", "part: mod", r"part: there is no field 'mod' of type str or enum; write 'mode'"),
+    ],
+)
+def test_source_and_part_are_checked(source: str, part: str, message: str) -> None:
+    """Who speaks and what splits a device are errors with a place and a mend."""
+    text = f"""
+stream: sample
+version: 1.0.0
+source: {source}
+time: {{measured_at: {{path: ts}}}}
+{part}
+fields:
+  soc_pct: {{type: float, unit: "%"}}
+  mode: {{type: str}}
+""".replace("mqtt: fleet/{device_id}/x", 'mqtt: "fleet/{device_id}/x"')
+    with pytest.raises(ConfigError, match=message):
+        parse_contract(text, file="f.yaml")
+
+
+def test_catalogue_says_who_speaks() -> None:
+    """A page of a stream without a topic says where its rows come from."""
+    contracts = load_contracts([])
+    meter, command = contracts.by_stream("charger_meter"), contracts.by_stream("device_command")
+    assert meter is not None
+    assert command is not None
+    assert "- read out of OCPP frames" in to_text(meter)
+    assert "- written by the gateway, on channel `command`" in to_text(command)
 
 
 def test_a_users_file_adds_a_stream(tmp_path: Path) -> None:
@@ -208,6 +274,11 @@ COMPARISONS = {
     "window size gone": (("[1 min, 5 min]", "[1 min]"), "2.0.0"),
     "other key": (("key: [device_id, measured_at]\n", ""), "2.0.0"),
     "other topic": (("fleet/{device_id}/status", "fleet/{device_id}/state"), "2.0.0"),
+    "parts now": (("key: [device_id, measured_at]\n", "key: [device_id, measured_at]\npart: mode\n"), "2.0.0"),
+    "spoken by the gateway": (
+        ('{mqtt: "fleet/{device_id}/status", encoding: [json, msgpack]}', "{from: gateway, encoding: [json, msgpack]}"),
+        "2.0.0",
+    ),
     "new field": (("fields:\n", "fields:\n  altitude_m: {type: float}\n"), "1.3.0"),
     "new required field": (("fields:\n", "fields:\n  altitude_m: {type: float, required: true}\n"), "2.0.0"),
     "wider range": (("[0, 100]", "[-1, 110]"), "1.3.0"),

@@ -37,6 +37,24 @@ def test_field_of_a_later_contract_is_added_to_known_devices() -> None:
     assert seconds(state, "speed_kmh", "power_kw") == [("a", 50.0, 7.0), ("b", 60.0, None)]
 
 
+def test_part_of_a_device_has_newest_values_of_its_own() -> None:
+    """A charger's connectors do not overwrite each other; what names no part is kept beside them."""
+    parts = pl.Series("mode", ["1", "2", None, "1"])
+    readings = readings_of((1, "a", 10, 1.0), (2, "a", 20, 2.0), (3, "a", 30, 3.0), (4, "a", 40, 4.0)).with_columns(
+        parts
+    )
+    state = update_devices(DeviceState.empty(), readings, "mode")
+    state = DeviceState.from_bytes(state.to_bytes())
+    state = update_devices(state, readings_of((5, "a", 50, 5.0)).with_columns(mode=pl.lit(None, pl.String())), "mode")
+    assert seconds(state, "mode", "speed_kmh", "readings") == [
+        ("a", "1", 4.0, 2),
+        ("a", "2", 2.0, 1),
+        ("a", None, 5.0, 2),
+    ]
+    assert state.frame is not None
+    assert "mode:at" not in state.frame.columns
+
+
 def test_devices_not_heard_from_for_longest_are_forgotten_past_the_limit() -> None:
     """Ten devices too many push out the ten that were heard first."""
     n = DEVICES_MAX + 10

@@ -1,5 +1,6 @@
 """When windows close, what is late, what silence does, and what the state forgets."""
 
+import msgspec
 import polars as pl
 import pytest
 
@@ -185,6 +186,44 @@ def test_state_survives_bytes_and_refuses_another_plan() -> None:
     ]
     with pytest.raises(CheckpointError, match="another window plan"):
         WindowState.from_bytes(PLAN, done.state.to_bytes())
+
+
+PARTS = plan_of(("speed_kmh", AggregateKind.MEAN), sizes_s=(60,), part="mode")
+
+
+def test_part_of_a_device_has_windows_of_its_own() -> None:
+    """One outlet's time closes nothing of another's, and rows that name no part share their own windows."""
+    parts = pl.Series("mode", ["1", "2", "1", None, "2"])
+    readings = readings_of(
+        (1, "a", 10, 2.0), (2, "a", 20, 5.0), (3, "a", 70, 1.0), (4, "a", 15, 9.0), (5, "a", 30, 7.0)
+    )
+    first, second = run(PARTS, readings.with_columns(parts), (readings_of(), ticks_of((6, 400))))
+    assert [("1", 2.0)] == first.windows.select("mode", "mean").rows()
+    assert ["tenant", "device_id", "mode", "window_start"] == first.windows.columns[:4]
+    assert [("a", None, 9.0), ("a", "1", 1.0), ("a", "2", 6.0)] == second.windows.select(
+        "device_id", "mode", "mean"
+    ).sort("mode").rows()
+
+
+def test_state_of_parts_survives_bytes() -> None:
+    """A part that was null is known again, too."""
+    readings = readings_of((1, "a", 10, 2.0), (2, "a", 20, 5.0)).with_columns(pl.Series("mode", ["1", None]))
+    (done,) = run(PARTS, readings)
+    state = WindowState.from_bytes(PARTS, done.state.to_bytes())
+    more = readings_of((3, "a", 70, 1.0), (4, "a", 70, 1.0)).with_columns(pl.Series("mode", [None, "1"]))
+    windows = advance(PARTS, state, more, NO_TICKS).windows
+    assert [(None, 5.0), ("1", 2.0)] == windows.select("mode", "mean").sort("mode").rows()
+    assert state.devices.height == 2
+
+
+def test_plan_stored_before_there_were_parts_is_the_same_plan() -> None:
+    """A checkpoint of the program before goes on; nothing begins anew."""
+    (done,) = run(MINUTES, readings_of((1, "a", 10, 1.0)))
+    packed = msgspec.msgpack.decode(done.state.to_bytes())
+    plan = msgspec.msgpack.decode(packed["plan"])
+    assert plan.pop("part") is None
+    old = msgspec.msgpack.encode(packed | {"plan": msgspec.msgpack.encode(plan)})
+    assert WindowState.from_bytes(MINUTES, old).open_windows.equals(done.state.open_windows)
 
 
 def test_what_can_no_longer_be_revised_is_forgotten() -> None:

@@ -1,0 +1,50 @@
+"""What the columns of the charging sessions' table mean, for the lake's catalogue."""
+
+from typing import Final
+
+SESSION_DESCRIPTION: Final = (
+    "What was known of each charging session after each entry that changed it; the newest revision is the session"
+)
+SESSION_COMMENTS: Final[dict[str, str]] = {
+    "session_id": "Derived from charger, connector and start; the same after a replay",
+    "charger_id": "Device id of the charger",
+    "connector": "1.6: the connector's number; 2.x: EVSE/connector",
+    "evse_id": "EVSE as 2.x numbers them",
+    "connector_id": "Connector, in 2.x counted within its EVSE",
+    "ocpp_version": "1.6, 2.0.1 or 2.1",
+    "transaction_id": "Transaction, as the charger knows it",
+    "id_token": "Who charged, as the charger read it, class personal",
+    "id_token_type": "2.x: ISO14443, eMAID, MacAddress, VIN ...",
+    "status": "active, completed, abandoned (no end came), or orphan (no start is known)",
+    "started_at": "Start by the charger's clock",
+    "ended_at": "End by the charger's clock",
+    "duration_s": "End less start [s]",
+    "energy_wh": "Energy given to the vehicle [Wh]",
+    "energy_source": "What the energy was worked out from",
+    "meter_start_wh": "Energy register at the start [Wh]",
+    "meter_stop_wh": "Energy register at the end [Wh]",
+    "peak_power_kw": "Highest power to the vehicle [kW]",
+    "mean_power_kw": "Energy over the time of charging [kW]",
+    "charging_s": "Time with power to the vehicle [s]",
+    "idle_after_full_s": "Time plugged in after charging was over [s]",
+    "soc_start_pct": "State of charge at the start, as the charger heard it [%]",
+    "soc_end_pct": "State of charge at the end, as the charger heard it [%]",
+    "curve": "JSON: power and state of charge over time",
+    "stop_reason": "Why it ended, as the charger says",
+    "flags": "What is doubtful about it, as codes joined by commas; null when nothing",
+    "evidence": "JSON: what the flags and the status rest on",
+    "events": "Events of the transaction",
+    "meter_rows": "Rows of charger_meter",
+    "last_event_at": "Time of the last thing said of it",
+    "vehicle_id": "Device id of the vehicle",
+    "vehicle_match": "How the vehicle was found: id token, VIN, or time, place and power",
+    "vehicle_confidence": "How certain that is, 0 to 1",
+    "vehicle_energy_wh": "Energy into the battery by the vehicle's own telemetry [Wh]",
+    "loss_pct": "Share of the charger's energy that did not reach the battery [%]",
+    "vehicle_soc_start_pct": "State of charge at the start, by the vehicle [%]",
+    "vehicle_soc_end_pct": "State of charge at the end, by the vehicle [%]",
+    "battery_temp_min_c": "Lowest cell temperature while charging [degC]",
+    "battery_temp_max_c": "Highest cell temperature while charging [degC]",
+    "vehicle_curve": "JSON: the vehicle's power and state of charge over time",
+    "revision": "Counts what was said of the session, from 0",
+}
