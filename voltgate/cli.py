@@ -5,6 +5,9 @@ from typing import Annotated, Any
 
 import typer
 
+from voltgate import cli_orders
+from voltgate.cli_options import ConfigOption, DataOption, JsonOption, LimitOption, load_settings, new_group
+
 app = typer.Typer(
     name="voltgate",
     help="The open gateway between electric vehicles, their chargers and the people who run them.",
@@ -18,7 +21,7 @@ app = typer.Typer(
 
 
 def _group(name: str, help_text: str) -> typer.Typer:
-    group = typer.Typer(help=help_text, no_args_is_help=True, rich_markup_mode=None)
+    group = new_group(help_text)
     app.add_typer(group, name=name)
     return group
 
@@ -28,20 +31,9 @@ contract = _group("contract", "Streams and their contracts.")
 journal = _group("journal", "The journal of everything received.")
 rejects = _group("rejects", "What could not become a row, and why.")
 device = _group("device", "Devices that may connect.")
-command = _group("command", "Tell devices and chargers what to do.")
-charger = _group("charger", "Chargers that are connected.")
-asset = _group("asset", "Facts about vehicles, chargers and sites.")
-
-ConfigOption = Annotated[Path | None, typer.Option("--config", help="TOML file; conf.d/*.toml beside it is read too.")]
-DataOption = Annotated[Path | None, typer.Option("--data", help="Directory of everything that survives a restart.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable output, one document per line.")]
-LimitOption = Annotated[int, typer.Option("--limit", min=1, max=1_000_000, help="Most rows shown.")]
-
-
-def _settings(config: Path | None, data: Path | None, **overrides: object) -> Any:
-    from voltgate.compose import load
-
-    return load(config, data, overrides)
+app.add_typer(cli_orders.command, name="command")
+app.add_typer(cli_orders.charger, name="charger")
+app.add_typer(cli_orders.asset, name="asset")
 
 
 # ---- run -------------------------------------------------------------------------------------------------------------
@@ -68,7 +60,7 @@ InsecureOption = Annotated[bool, typer.Option("--insecure", help="Listen beyond 
 
 
 def _run_settings(config: Path | None, data: Path | None, insecure: bool) -> Any:  # noqa: FBT001 - from an option
-    return _settings(config, data, **({"gateway.insecure": True} if insecure else {}))
+    return load_settings(config, data, **({"gateway.insecure": True} if insecure else {}))
 
 
 @app.command()
@@ -100,7 +92,7 @@ def processors(
     """Run the processors alone: journal to lake."""
     from voltgate.compose import become
 
-    become(_settings(config, data), "processors", *(["--drain"] if drain else []), config=config)
+    become(load_settings(config, data), "processors", *(["--drain"] if drain else []), config=config)
 
 
 @app.command()
@@ -116,7 +108,7 @@ def status(config: ConfigOption = None, data: DataOption = None, *, as_json: Jso
     """Show what runs, how far the cursors are, and the ledger."""
     from voltgate.status import show_status
 
-    raise SystemExit(show_status(_settings(config, data), as_json=as_json))
+    raise SystemExit(show_status(load_settings(config, data), as_json=as_json))
 
 
 @app.command()
@@ -132,7 +124,7 @@ def tail(
     """Show messages as they become durable. Example: voltgate tail --device bus-0042 --json."""
     from voltgate.inspectors import follow
 
-    follow(_settings(config, data), device_id=device_id, channel=channel, count=count, as_json=as_json)
+    follow(load_settings(config, data), device_id=device_id, channel=channel, count=count, as_json=as_json)
 
 
 @app.command()
@@ -148,7 +140,7 @@ def query(
     """Ask the lake. Example: voltgate query "select device_id, max(soc_pct) from vehicle_telemetry group by 1"."""
     from voltgate.inspectors import ask
 
-    ask(_settings(config, data), sql, rows_max=limit, timeout_s=timeout, as_json=as_json)
+    ask(load_settings(config, data), sql, rows_max=limit, timeout_s=timeout, as_json=as_json)
 
 
 @app.command()
@@ -193,7 +185,7 @@ def contract_ls(config: ConfigOption = None, data: DataOption = None, *, as_json
     """List streams, their channels and where they are defined."""
     from voltgate.contract_commands import list_contracts
 
-    list_contracts(_settings(config, data), as_json=as_json)
+    list_contracts(load_settings(config, data), as_json=as_json)
 
 
 @contract.command("check")
@@ -208,7 +200,7 @@ def contract_check(
     """Check contracts; with --against also whether the version number admits the change."""
     from voltgate.contract_commands import check_contracts
 
-    raise SystemExit(check_contracts(_settings(config, data), files or [], against=against, as_json=as_json))
+    raise SystemExit(check_contracts(load_settings(config, data), files or [], against=against, as_json=as_json))
 
 
 @contract.command("export")
@@ -221,7 +213,7 @@ def contract_export(
     """Print a contract as Open Data Contract Standard 3.1, or as a catalogue page."""
     from voltgate.contract_commands import export_contract
 
-    export_contract(_settings(config, data), stream, form)
+    export_contract(load_settings(config, data), stream, form)
 
 
 # ---- journal ---------------------------------------------------------------------------------------------------------
@@ -230,7 +222,7 @@ def journal_verify(config: ConfigOption = None, data: DataOption = None, *, as_j
     """Check every frame's checksum; exit code 6 when something is torn or corrupt."""
     from voltgate.inspectors import verify_journal
 
-    raise SystemExit(verify_journal(_settings(config, data), as_json=as_json))
+    raise SystemExit(verify_journal(load_settings(config, data), as_json=as_json))
 
 
 @journal.command("stats")
@@ -238,7 +230,7 @@ def journal_stats(config: ConfigOption = None, data: DataOption = None, *, as_js
     """Show size, offsets, ages and who wrote how much."""
     from voltgate.inspectors import journal_statistics
 
-    journal_statistics(_settings(config, data), as_json=as_json)
+    journal_statistics(load_settings(config, data), as_json=as_json)
 
 
 @journal.command("dump")
@@ -253,7 +245,7 @@ def journal_dump(
     """Show entries from an offset on."""
     from voltgate.inspectors import dump_journal
 
-    dump_journal(_settings(config, data), offset=offset, limit=limit, as_json=as_json)
+    dump_journal(load_settings(config, data), offset=offset, limit=limit, as_json=as_json)
 
 
 # ---- rejects ---------------------------------------------------------------------------------------------------------
@@ -270,7 +262,7 @@ def rejects_ls(
     """List rejects, newest first, with reason, place, what was expected and what came."""
     from voltgate.reject_commands import list_rejects
 
-    list_rejects(_settings(config, data), code=code, device_id=device_id, limit=limit, as_json=as_json)
+    list_rejects(load_settings(config, data), code=code, device_id=device_id, limit=limit, as_json=as_json)
 
 
 @rejects.command("show")
@@ -284,7 +276,7 @@ def rejects_show(
     """Show one reject with its bytes."""
     from voltgate.reject_commands import show_reject
 
-    raise SystemExit(show_reject(_settings(config, data), offset, as_json=as_json))
+    raise SystemExit(show_reject(load_settings(config, data), offset, as_json=as_json))
 
 
 @rejects.command("retry")
@@ -299,7 +291,7 @@ def rejects_retry(
     """Put rejected payloads into the journal again, after a contract was mended. The gateway must run."""
     from voltgate.reject_commands import retry_rejects
 
-    raise SystemExit(retry_rejects(_settings(config, data), offsets or [], code=code, as_json=as_json))
+    raise SystemExit(retry_rejects(load_settings(config, data), offsets or [], code=code, as_json=as_json))
 
 
 # ---- devices ---------------------------------------------------------------------------------------------------------
@@ -332,7 +324,7 @@ def device_add(
     from voltgate.device_commands import Rules, add_device
 
     add_device(
-        _settings(config, data),
+        load_settings(config, data),
         tenant,
         device_id,
         username=username,
@@ -358,7 +350,7 @@ def device_change(
     from voltgate.device_commands import Rules, change_device
 
     rules = Rules(security_profile, strictness, certificate_name)
-    raise SystemExit(change_device(_settings(config, data), tenant, device_id, rules))
+    raise SystemExit(change_device(load_settings(config, data), tenant, device_id, rules))
 
 
 @device.command("ls")
@@ -366,7 +358,7 @@ def device_ls(config: ConfigOption = None, data: DataOption = None, *, as_json: 
     """List registered devices."""
     from voltgate.device_commands import list_devices
 
-    list_devices(_settings(config, data), as_json=as_json)
+    list_devices(load_settings(config, data), as_json=as_json)
 
 
 @device.command("show")
@@ -381,7 +373,7 @@ def device_show(
     """Show what is registered of a device, and the newest value of every field with how old it is."""
     from voltgate.device_commands import show_device
 
-    raise SystemExit(show_device(_settings(config, data), tenant, device_id, as_json=as_json))
+    raise SystemExit(show_device(load_settings(config, data), tenant, device_id, as_json=as_json))
 
 
 @device.command("revoke")
@@ -394,149 +386,4 @@ def device_revoke(
     """Refuse the device from now on; a live connection is closed within seconds."""
     from voltgate.device_commands import revoke_device
 
-    raise SystemExit(revoke_device(_settings(config, data), tenant, device_id))
-
-
-# ---- commands --------------------------------------------------------------------------------------------------------
-TenantOption = Annotated[str, typer.Option("--tenant", help="Whose device it is.")]
-
-
-@command.command("send")
-def command_send(
-    names: Annotated[
-        list[str], typer.Argument(metavar="DEVICE... [ACTION]", help="Chargers, then the OCPP action; or one vehicle.")
-    ],
-    connector: Annotated[int | None, typer.Option("--connector", min=0, help="Connector of the charger.")] = None,
-    evse: Annotated[int | None, typer.Option("--evse", min=0, help="EVSE of the charger, OCPP 2.")] = None,
-    id_tag: Annotated[str | None, typer.Option("--id-tag", help="idTag, OCPP 1.6.")] = None,
-    id_token: Annotated[str | None, typer.Option("--id-token", help="idToken, OCPP 2.")] = None,
-    id_token_type: Annotated[str | None, typer.Option("--id-token-type", help="Else ISO14443.")] = None,
-    transaction: Annotated[str | None, typer.Option("--transaction", help="Transaction id.")] = None,
-    kind: Annotated[str | None, typer.Option("--type", help="Soft, Hard, Inoperative, Heartbeat, ...")] = None,
-    key: Annotated[str | None, typer.Option("--key", help="Configuration key; OCPP 2: Component.Variable.")] = None,
-    value: Annotated[str | None, typer.Option("--value", help="New value of the key.")] = None,
-    payload: Annotated[
-        str | None, typer.Option("--payload", help="JSON of the request, or @file; for a vehicle the text.")
-    ] = None,
-    ocpp: Annotated[str | None, typer.Option("--ocpp", help="1.6, 2.0.1 or 2.1, for chargers not connected.")] = None,
-    timeout: Annotated[float, typer.Option("--timeout", min=0.1, max=600, help="Seconds to answer.")] = 30.0,
-    wait_until_online: Annotated[
-        float | None,
-        typer.Option("--wait-until-online", min=0.1, max=604800, help="Seconds; may then be sent more than once."),
-    ] = None,
-    tenant: TenantOption = "default",
-    config: ConfigOption = None,
-    data: DataOption = None,
-    *,
-    to_all: Annotated[bool, typer.Option("--all", help="To all chargers; name only the action.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before a command to many.")] = False,
-    as_json: JsonOption = False,
-) -> None:
-    """Send a command and show the answer. Example: voltgate command send CP-1 Reset --type Soft.
-
-    Exit codes: 0 accepted, 7 rejected, 8 offline, 9 no answer in time, 4 unknown charger, 2 usage.
-    """
-    from voltgate.command_commands import Order, send_command
-    from voltgate.command_payloads import Options
-
-    options = Options(
-        connector=connector,
-        evse=evse,
-        id_tag=id_tag,
-        id_token=id_token,
-        id_token_type=id_token_type,
-        transaction=transaction,
-        type=kind,
-        key=key,
-        value=value,
-    )
-    order = Order(
-        tenant=tenant,
-        names=names,
-        to_all=to_all,
-        options=options,
-        payload=payload,
-        ocpp=ocpp,
-        timeout_s=timeout,
-        wait_until_online_s=wait_until_online,
-        is_confirmed=yes,
-    )
-    raise SystemExit(send_command(_settings(config, data), order, as_json=as_json))
-
-
-@command.command("ls")
-def command_ls(
-    device_id: Annotated[str | None, typer.Option("--device", help="Only this device.")] = None,
-    since: Annotated[str | None, typer.Option("--since", help="'10 min' ago, or a time such as 2026-11-22.")] = None,
-    config: ConfigOption = None,
-    data: DataOption = None,
-    limit: LimitOption = 50,
-    *,
-    is_open: Annotated[bool, typer.Option("--open", help="Only those without an outcome.")] = False,
-    as_json: JsonOption = False,
-) -> None:
-    """List commands and what became of them, the newest last; needs no gateway."""
-    from voltgate.command_commands import list_commands
-
-    settings = _settings(config, data)
-    list_commands(settings, device_id=device_id, is_open=is_open, since=since, limit=limit, as_json=as_json)
-
-
-@charger.command("ls")
-def charger_ls(
-    tenant: Annotated[str | None, typer.Option("--tenant", help="Only this tenant.")] = None,
-    config: ConfigOption = None,
-    data: DataOption = None,
-    *,
-    as_json: JsonOption = False,
-) -> None:
-    """List the chargers that are connected now. The gateway must run."""
-    from voltgate.command_commands import list_chargers
-
-    list_chargers(_settings(config, data), tenant=tenant, as_json=as_json)
-
-
-# ---- assets ----------------------------------------------------------------------------------------------------------
-@asset.command("set")
-def asset_set(
-    device_id: Annotated[str, typer.Argument(help="Name of the vehicle, charger or site.")],
-    kind: Annotated[str, typer.Option("--kind", help="vehicle, charger or site.")],
-    tenant: TenantOption = "default",
-    site: Annotated[str | None, typer.Option("--site", help="Place it belongs to.")] = None,
-    latitude: Annotated[float | None, typer.Option("--latitude", min=-90, max=90, help="Degrees north.")] = None,
-    longitude: Annotated[float | None, typer.Option("--longitude", min=-180, max=180, help="Degrees east.")] = None,
-    rated_power: Annotated[
-        float | None, typer.Option("--rated-power-kw", min=0, help="Most it gives or takes.")
-    ] = None,
-    vin: Annotated[str | None, typer.Option("--vin", help="Vehicle identification number.")] = None,
-    id_tokens: Annotated[list[str] | None, typer.Option("--id-token", help="Token it shows; may be repeated.")] = None,
-    connectors: Annotated[int | None, typer.Option("--connectors", min=0, help="Connectors of a charger.")] = None,
-    note: Annotated[str | None, typer.Option("--note", help="For people.")] = None,
-    config: ConfigOption = None,
-    data: DataOption = None,
-    *,
-    as_json: JsonOption = False,
-) -> None:
-    """Note facts; what is not named stays. Example: voltgate asset set CP-1 --kind charger --site depot."""
-    from voltgate.asset_commands import set_asset
-
-    facts: dict[str, object] = {
-        "kind": kind,
-        "site": site,
-        "latitude_deg": latitude,
-        "longitude_deg": longitude,
-        "rated_power_kw": rated_power,
-        "vin": vin,
-        "id_tokens": ",".join(id_tokens) if id_tokens else None,
-        "connectors": connectors,
-        "note": note,
-    }
-    raise SystemExit(set_asset(_settings(config, data), tenant, device_id, facts, as_json=as_json))
-
-
-@asset.command("ls")
-def asset_ls(config: ConfigOption = None, data: DataOption = None, *, as_json: JsonOption = False) -> None:
-    """List what is noted, with the newest value of each fact."""
-    from voltgate.asset_commands import list_assets
-
-    list_assets(_settings(config, data), as_json=as_json)
+    raise SystemExit(revoke_device(load_settings(config, data), tenant, device_id))
