@@ -40,6 +40,8 @@ _TYPES: Final = {
     "timestamp": "TIMESTAMPTZ",
     "timestamp_ntz": "TIMESTAMP",
 }
+MERGED: Final = "merged"
+"""Flag of a last revision that says: this was a part of another one, which has it now."""
 _REVISIONS: Final = "_revisions"
 _ZONED: Final = "TIMESTAMP WITH TIME ZONE"
 
@@ -78,7 +80,8 @@ def query(
     """Answer one SELECT over the newest commit of each table; blocks up to `timeout_s`.
 
     Every table is a view of its name; a windows table also has `<name>_latest` with the newest revision of each window,
-    and a table `<name>_revisions` also `<name>s` with the newest revision of each `<name>`, as `charging_sessions`.
+    and a table `<name>_revisions` also `<name>s` with the newest revision of each `<name>`, as `charging_sessions`;
+    one whose newest revision is flagged `merged` is not in it.
 
     Args:
         lake: Directory that holds the tables.
@@ -141,9 +144,12 @@ def _mount(connection: duckdb.DuckDBPyConnection, lake: Path, names: Sequence[st
         newest = _newest_view(name, [f.name for f in table.schema().fields])
         if newest:
             newest_view, key = newest
+            rank = f"row_number() OVER (PARTITION BY {', '.join(map(_quoted, key))} ORDER BY revision DESC) = 1"
+            merged = f"list_contains(string_split(coalesce(flags, ''), ','), '{MERGED}')"
+            shown = f"NOT {merged}" if newest_view in _plural(name) else "true"
             connection.execute(
-                f"CREATE VIEW {_quoted(newest_view)} AS SELECT * FROM {view} QUALIFY row_number() OVER ("  # noqa: S608
-                f"PARTITION BY {', '.join(map(_quoted, key))} ORDER BY revision DESC) = 1"
+                f"CREATE VIEW {_quoted(newest_view)} AS SELECT * FROM (SELECT * FROM {view} QUALIFY {rank}) "  # noqa: S608
+                f"WHERE {shown}"
             )
 
 

@@ -14,6 +14,8 @@ from gateway.core.settings_layers import ConfigText, parse_settings
 NUMBERS = {
     "gateway.tick_s": st.floats(0.001, 1e6),
     "gateway.mqtt.port": st.integers(0, 65_535),
+    "gateway.ocpp.port": st.integers(0, 65_535),
+    "gateway.ocpp.ping_interval_s": st.floats(0.001, 1e6),
     "journal.commit_window_s": st.floats(0, 1),
     "journal.retention_bytes": st.integers(16 * 1024 * 1024, 2**62),
     "processors.batch_rows_max": st.integers(1, 131_072),
@@ -29,13 +31,25 @@ TOPICS = st.lists(
     st.fixed_dictionaries({"pattern": st.text(min_size=1, max_size=50)}, optional={"channel": st.just("x y")}),
     max_size=3,
 )
-OVERRIDES = st.fixed_dictionaries({}, optional={**NUMBERS, **TEXTS, "gateway.mqtt.topics": TOPICS})
+ID_TOKENS = st.lists(st.text(min_size=1, max_size=255), max_size=3)
+CERTIFICATES = st.lists(
+    st.fixed_dictionaries({"certificate_file": st.text(min_size=1), "key_file": st.text(min_size=1)}),
+    min_size=1,
+    max_size=2,
+)
+OVERRIDES = st.fixed_dictionaries(
+    {}, optional={**NUMBERS, **TEXTS, "gateway.mqtt.topics": TOPICS, "gateway.ocpp.id_tokens": ID_TOKENS}
+)
+TLS: st.SearchStrategy[dict[str, Any]] = st.just({}) | st.fixed_dictionaries(
+    {"gateway.ocpp.tls_port": st.just(0), "gateway.ocpp.certificates": CERTIFICATES},
+    optional={"gateway.ocpp.client_ca_file": st.text(min_size=1)},
+)
 
 
-@given(OVERRIDES)
-def test_settings_survive_the_environment(overrides: dict[str, Any]) -> None:
+@given(OVERRIDES, TLS)
+def test_settings_survive_the_environment(overrides: dict[str, Any], tls: dict[str, Any]) -> None:
     """A child process that is handed the environment has the same settings, whatever the values."""
-    settings = parse_settings([], {}, overrides=overrides)
+    settings = parse_settings([], {}, overrides={**overrides, **tls})
     assert parse_settings([], settings.to_environ()) == settings
 
 

@@ -96,23 +96,25 @@ def test_latest_tells_the_parts_of_a_device_apart(tmp_path: Path) -> None:
 
 
 def test_revisions_have_a_view_of_the_newest(tmp_path: Path) -> None:
-    """`charging_sessions` is what is known of each session now; the table has what was known before."""
+    """`charging_sessions` is what is known of each session now, without those that became part of another one."""
     schema: dict[str, pl.DataType] = {
         "session_id": pl.String(),
         "energy_wh": pl.Float64(),
+        "flags": pl.String(),
         "revision": pl.Int32(),
         "offset": pl.Int64(),
         "received_at": pl.Datetime("us", "UTC"),
     }
-    rows = [("a", 1.0, 0, 0, AT), ("b", 5.0, 0, 1, AT), ("a", 2.0, 1, 2, AT)]
+    rows = [("a", 1.0, None, 0, 0, AT), ("b", 5.0, "late_stop", 0, 1, AT), ("a", 2.0, None, 1, 2, AT)]
+    rows += [("c", 7.0, None, 0, 3, AT), ("c", None, "late_stop,merged", 1, 4, AT)]
     sink = Lake(tmp_path, [LakeTable(name="charging_session_revisions", schema=schema)])
     frame = pl.DataFrame(rows, schema=pl.Schema(schema), orient="row")
-    sink.write({"charging_session_revisions": frame}, end_offset=3)
+    sink.write({"charging_session_revisions": frame}, end_offset=5)
     sink.close()
     assert [("a", 2.0), ("b", 5.0)] == query(
         tmp_path, "select session_id, energy_wh from Charging_Sessions order by session_id"
     ).rows
-    assert [(3,)] == query(tmp_path, "select count(*) from charging_session_revisions").rows
+    assert [(5,)] == query(tmp_path, "select count(*) from charging_session_revisions").rows
     with pytest.raises(QueryError, match=r"charging_session_revisions, charging_sessions$"):
         query(tmp_path, "select * from sessions")
 
