@@ -10,9 +10,10 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
-from tests.bench import idle, ingest, pipeline, replay
+from tests.bench import idle, ingest, ocpp, ocpp_idle, ocpp_reconnect, pipeline, replay
 from tests.bench.harness import BUILD, ROOT, BenchError, Workspace, open_workspace, raise_file_limit
 from tests.bench.machine import describe, measure_sync, mosquitto_version
+from tests.bench.ocpp_servers import has_rpc
 from tests.bench.report import Row, belongs_to, write
 
 Measure = Callable[..., list[Row]]
@@ -28,6 +29,9 @@ def benchmarks() -> list[tuple[tuple[str, ...], Measure]]:
         ((pipeline.NAME,), pipeline.measure),
         ((replay.NAME,), replay.measure),
         ((idle.NAME,), idle.measure),
+        *((ocpp.names(work), partial(ocpp.measure, work)) for work in ocpp.WORKS),
+        ((ocpp_idle.NAME,), ocpp_idle.measure),
+        ((ocpp_reconnect.NAME, ocpp_reconnect.COMMANDS_NAME), ocpp_reconnect.measure),
     ]
 
 
@@ -41,6 +45,8 @@ def main(arguments: Sequence[str]) -> int:
     raise_file_limit(FILES)
     if mosquitto_version() is None:
         print("mosquitto is not on this machine (Debian package `mosquitto`): its figures are missing, peer is null")
+    if not has_rpc():
+        print("npm ocpp-rpc is not on this machine (Debian packages `nodejs npm`): its figures are missing")
     measured: list[Row] = []
     failed = 0
     with open_workspace() as workspace:

@@ -19,7 +19,7 @@ COMMIT_BYTES: Final = 64 * 1024
 """A group commit at about 70,000 messages of 300 B a second and a window of 3 ms."""
 SYNCS: Final = 1000
 SYNC_SECONDS_MAX: Final = 5.0
-LIBRARIES: Final = ("uvloop", "msgspec", "polars", "deltalake", "aiomqtt", "pydantic")
+LIBRARIES: Final = ("uvloop", "msgspec", "polars", "deltalake", "aiomqtt", "pydantic", "websockets", "jsonschema-rs")
 
 
 class SyncLatency(msgspec.Struct, frozen=True, kw_only=True):

@@ -37,7 +37,11 @@ class Server(msgspec.Struct, frozen=True):
 def gateway(workspace: Workspace) -> Iterator[Server]:
     """Run `python -m gateway` on an empty data directory, with its defaults but for the port and anonymous access."""
     data, port = workspace.fresh("gateway"), free_port()
-    environ = {"VOLTGATE__GATEWAY__MQTT__PORT": str(port), "VOLTGATE__GATEWAY__MQTT__ALLOW_ANONYMOUS": "true"}
+    environ = {
+        "VOLTGATE__GATEWAY__MQTT__PORT": str(port),
+        "VOLTGATE__GATEWAY__MQTT__ALLOW_ANONYMOUS": "true",
+        "VOLTGATE__GATEWAY__OCPP__PORT": "0",
+    }
     with Child(python("gateway", "--data", data), log=data / "gateway.log", environ=environ) as child:
         wait_until("listening", lambda: listens(port), child=child)
         yield Server(child, port, data)

@@ -15,6 +15,7 @@ from urllib.request import Request, urlopen
 
 START_TIMEOUT_S = 30.0
 REPOSITORY = Path(__file__).parents[2]
+FREE_PORTS = {"VOLTGATE__GATEWAY__MQTT__PORT": "0", "VOLTGATE__GATEWAY__OCPP__PORT": "0"}
 
 
 class GatewayProcess:
@@ -39,7 +40,7 @@ class GatewayProcess:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "gateway", "--data", str(data), "--json", *arguments],
             cwd=REPOSITORY,
-            env={**os.environ, "VOLTGATE__GATEWAY__MQTT__PORT": "0", **(environ or {})},
+            env={**os.environ, **FREE_PORTS, **(environ or {})},
             stdout=subprocess.PIPE,
             stderr=self._log,
         )
@@ -56,6 +57,10 @@ class GatewayProcess:
     @property
     def mqtt_port(self) -> int:
         return int(self.endpoints["mqtt_port"])
+
+    @property
+    def ocpp_port(self) -> int:
+        return int(self.endpoints["ocpp_port"])
 
     def log(self) -> str:
         return self.log_path.read_text()

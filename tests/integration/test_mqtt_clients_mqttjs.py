@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.mqtt_server import PASSWORD, live_server, wait_until
-from tests.services import mqttjs
+from tests.services import npm
 from tests.services.require import require
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
@@ -44,14 +44,14 @@ def test_mqttjs(version: str, tmp_path: Path) -> None:
     """Publishes at each QoS and receives a command."""
     node = shutil.which("node")
     require("node with npm", node)
-    modules = mqttjs.install()
+    modules = npm.install("mqtt")
     require("MQTT.js from npm", modules)
     assert node is not None
     assert modules is not None
     with live_server(tmp_path) as server:
         client = subprocess.Popen(
             [node, "-e", SCRIPT, str(server.port), version, DEVICE, PASSWORD],
-            env={**os.environ, "NODE_PATH": str(modules / "node_modules")},
+            env={**os.environ, "NODE_PATH": str(modules)},
             stdout=subprocess.PIPE,
             text=True,
         )

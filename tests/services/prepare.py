@@ -7,12 +7,12 @@ import os
 import shutil
 import sys
 
-from tests.services import mqttjs
+from tests.services import npm
 
 NEEDED = {
     "mosquitto": "the comparison broker; Debian package `mosquitto`",
     "mosquitto_pub": "a foreign client; Debian package `mosquitto-clients`",
-    "node": "runs MQTT.js, a foreign client; Debian packages `nodejs npm`",
+    "node": "runs the foreign clients from npm; Debian packages `nodejs npm`",
 }
 
 
@@ -21,8 +21,9 @@ def main() -> int:
     required = os.environ.get("VOLTGATE_REQUIRE_SERVICES") == "1"
     path = os.environ.get("PATH", "") + ":/usr/sbin"
     missing = {name: why for name, why in NEEDED.items() if shutil.which(name, path=path) is None}
-    if "node" not in missing and mqttjs.install() is None:
-        missing["mqtt.js"] = "npm could not install it"
+    if "node" not in missing:
+        packages = (package for package in npm.VERSIONS if npm.install(package) is None)
+        missing |= {f"npm package {package}": "npm could not install it" for package in packages}
     for name, why in missing.items():
         verdict = "required" if required else "its tests are skipped"
         sys.stderr.write(f"{name} is not on this machine ({why}): {verdict}\n")
