@@ -145,7 +145,8 @@ def _request(protocol: ServerProtocol, head: bytes) -> Request:
 
 def _identity(target: str, path: str) -> str:
     """Return the identity of a request target. Raises: ProtocolViolation: It has none, or one nobody can have."""
-    prefix, _, last = target.partition("?")[0].rpartition("/")
+    # Some chargers write a slash behind their identity.
+    prefix, _, last = target.partition("?")[0].removesuffix("/").rpartition("/")
     if prefix != path or not last:
         detail = f"path {peer_text(target)!r} is not {path}/ and a station's identity"
         raise ProtocolViolation("path", detail, HTTPStatus.NOT_FOUND)

@@ -103,7 +103,7 @@ class Lines:
     def __init__(self) -> None:
         self.lines: list[tuple[str, dict[str, object]]] = []
 
-    def warning(self, event: str, /, **fields: object) -> None:
+    def warning(self, event: str, *_args: object, **fields: object) -> None:
         """See Log."""
         self.lines.append((event, fields))
 

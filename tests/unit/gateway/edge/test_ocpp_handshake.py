@@ -65,17 +65,18 @@ def test_refused_version_is_named() -> None:
 
 @pytest.mark.parametrize(
     ("path", "identity"),
-    [("/ocpp/CP%201", "CP 1"), ("/ocpp/%C3%A9", "é"), ("/ocpp/a.b-c:d", "a.b-c:d"), ("/ocpp/cp-1?x=/y", "cp-1")],
+    [("/ocpp/CP%201", "CP 1"), ("/ocpp/%C3%A9", "é"), ("/ocpp/a.b-c:d", "a.b-c:d"), ("/ocpp/cp-1?x=/y", "cp-1")]
+    + [("/ocpp/cp-1/", "cp-1")],
 )
 def test_identity_is_percent_decoded(path: str, identity: str) -> None:
-    """A query is not part of it."""
+    """A query is not part of it, and no slash that some chargers write behind it."""
     assert identity == read(request(path=path)).identity
 
 
 @pytest.mark.parametrize(
     "path",
     [
-        *("/", "/ocpp", "/ocpp/", "/ocpp/a/b", "/ocpp/a/", "/ocpp//cp-1", "/other/cp-1", "/OCPP/cp-1", "cp-1"),
+        *("/", "/ocpp", "/ocpp/", "/ocpp/a/b", "/ocpp/a//", "/ocpp//cp-1", "/other/cp-1", "/OCPP/cp-1", "cp-1"),
         *("/ocpp/%FF", "/ocpp/a%2Fb", "/ocpp/a%00", "/ocpp/%23", "/ocpp/" + "x" * 129),
     ],
 )
