@@ -118,7 +118,8 @@ def test_a_registered_device_publishes_and_nothing_is_lost_over_a_restart(tmp_pa
             assert ev.connect(gateway) == 0
             assert [ev.publish("v1/default/ev-1/telemetry", payload) for payload in (b"one", b"two")] == [0, 0]
             assert ev.publish("v1/default/ev-1/telemetry", b"three", qos=2) == 0
-        assert (gateway.metric('voltgate_connections_ended_total{protocol="mqtt",reason="disconnect"}'), len(journal(data))) == (1, 3)
+        ended = gateway.metric('voltgate_connections_ended_total{protocol="mqtt",reason="disconnect"}')
+        assert (1, 3) == (ended, len(journal(data)))
         assert gateway.stop() == 0
     assert not (data / "run" / "gateway.json").exists()
     with running_gateway(data) as gateway, device("c", username=added.username, password=added.password) as ev:

@@ -72,6 +72,20 @@ def test_every_frame_counts() -> None:
         (b"\x81\xff" + (CHARGER_FRAME_BYTES_MAX + 1).to_bytes(8, "big"), 1009, "frame_too_big"),
         (frame(TEXT, b"x" * CHARGER_FRAME_BYTES_MAX, fin=False) + frame(CONT, b"x"), 1009, "frame_too_big"),
     ],
+    ids=[
+        "binary",
+        "utf8",
+        "split utf8",
+        "unmasked",
+        "continues nothing",
+        "interrupted",
+        "rsv1",
+        "opcode 3",
+        "long ping",
+        "short close",
+        "announced too big",
+        "grown too big",
+    ],
 )
 def test_violation_ends_the_stream_with_its_code(wire: bytes, code: int, reason: str) -> None:
     """What came before it is delivered, what comes after is void."""

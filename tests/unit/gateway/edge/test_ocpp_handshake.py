@@ -65,8 +65,13 @@ def test_refused_version_is_named() -> None:
 
 @pytest.mark.parametrize(
     ("path", "identity"),
-    [("/ocpp/CP%201", "CP 1"), ("/ocpp/%C3%A9", "é"), ("/ocpp/a.b-c:d", "a.b-c:d"), ("/ocpp/cp-1?x=/y", "cp-1")]
-    + [("/ocpp/cp-1/", "cp-1")],
+    [
+        ("/ocpp/CP%201", "CP 1"),
+        ("/ocpp/%C3%A9", "é"),
+        ("/ocpp/a.b-c:d", "a.b-c:d"),
+        ("/ocpp/cp-1?x=/y", "cp-1"),
+        ("/ocpp/cp-1/", "cp-1"),
+    ],
 )
 def test_identity_is_percent_decoded(path: str, identity: str) -> None:
     """A query is not part of it, and no slash that some chargers write behind it."""
