@@ -1,7 +1,9 @@
 """One vehicle driving its route for ever, a second at a time. Pure: the same seed gives the same journey."""
 
 import random
+from collections.abc import Callable
 from math import exp
+from typing import Protocol
 
 import msgspec
 
@@ -29,6 +31,32 @@ _BISECTIONS = 16
 """Leaves 2 m/s over 2^16: far under what a speedometer shows."""
 
 
+class Plug(Protocol):
+    """The cable to a charger, as the vehicle sees it."""
+
+    def offer_kw(self, *, wanted_kw: float, auxiliary_kw: float) -> float:
+        """Return the most that may go into the battery's terminals during the next second, 0 for nothing.
+
+        Args:
+            wanted_kw: What the battery would take.
+            auxiliary_kw: What the vehicle needs besides; the charger feeds it as well.
+        """
+        ...
+
+    def took(self, flows: Flows, *, soc: float, voltage_v: float) -> None:
+        """Take note of what flowed during a second, and of the battery after it."""
+        ...
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the charger has ended the session."""
+        ...
+
+    def leave(self) -> None:
+        """End the session."""
+        ...
+
+
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """A vehicle at the end of one second.
 
@@ -42,7 +70,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
         ambient_temp_c: Outside.
         ignition_on: Ready to drive.
         doors_open: Any.
-        charging: At the depot's charger.
+        charging: Power comes from a charger.
     """
 
     position: Position
@@ -68,6 +96,9 @@ class Drive:
         odometer_km: At the start.
         ambient_temp_c: Outside, constant; the battery and the cabin begin there.
         start_m: Where on the route it begins, at a standstill.
+        connect: Plugs in at the depot, or returns None while no charger is free, and is asked again a second later.
+            Without it every depot has a charger of the battery's full power, which nobody else hears of.
+        is_charging: Whether it begins at the depot's charger; `start_m` must be the depot.
     """
 
     def __init__(
@@ -80,6 +111,8 @@ class Drive:
         odometer_km: float,
         ambient_temp_c: float,
         start_m: float = 0.0,
+        connect: Callable[[], Plug | None] | None = None,
+        is_charging: bool = False,
     ) -> None:
         self.model, self.route = model, route
         self._random = random_
@@ -89,7 +122,20 @@ class Drive:
         self._cabin_temp_c = ambient_temp_c
         self._at_m, self._speed_mps = start_m, 0.0
         self._dwell_s = 0.0
-        self._charging = False
+        self._connect, self._charging = connect, is_charging
+        self._plug: Plug | None = None
+        self.charge_until_soc = CHARGE_UNTIL_SOC
+        """When it leaves a charger; whoever plugs it in may change that."""
+
+    @property
+    def soc(self) -> float:
+        """State of charge, 0 .. 1."""
+        return self._pack.soc
+
+    @property
+    def position(self) -> Position:
+        """Where it is."""
+        return self.route.position(self._at_m)
 
     def advance(self) -> Snapshot:
         """Let one second pass and return how things stand."""
@@ -105,9 +151,11 @@ class Drive:
             motion,
             auxiliary_kw=auxiliary_kw,
             ambient_temp_c=self._ambient_temp_c,
-            charger_kw=self.model.battery.charge_max_kw * self._taper() if self._charging else 0.0,
+            charger_kw=self._charger_kw(auxiliary_kw) if self._charging else 0.0,
             step_s=STEP_S,
         )
+        if self._plug is not None:
+            self._plug.took(flows, soc=self._pack.soc, voltage_v=flows.voltage_v)
         wanted_c = COMFORT_TEMP_C if ignition_on else self._ambient_temp_c
         self._cabin_temp_c += (wanted_c - self._cabin_temp_c) * (1 - exp(-STEP_S / self.model.cabin_s))
         snapshot = Snapshot(
@@ -120,11 +168,23 @@ class Drive:
             ambient_temp_c=self._ambient_temp_c,
             ignition_on=ignition_on,
             doors_open=doors_open,
-            charging=self._charging,
+            charging=flows.charger_kw > 0,
         )
         if standing:
             self._stand()
         return snapshot
+
+    def _charger_kw(self, auxiliary_kw: float) -> float:
+        """Return what the charger gives, before auxiliaries."""
+        wanted_kw = self.model.battery.charge_max_kw * self._taper()
+        if self._connect is None:
+            return wanted_kw
+        if self._plug is None:
+            self._plug = self._connect()
+        if self._plug is None:
+            return 0.0
+        offered_kw = self._plug.offer_kw(wanted_kw=wanted_kw, auxiliary_kw=auxiliary_kw)
+        return min(wanted_kw, offered_kw) + auxiliary_kw if offered_kw > 0 else 0.0
 
     def _taper(self) -> float:
         """Chargers slow down over 80 %."""
@@ -133,7 +193,11 @@ class Drive:
     def _stand(self) -> None:
         """Pass a second at a stop or a charger."""
         if self._charging:
-            self._charging = self._pack.soc < CHARGE_UNTIL_SOC
+            is_over = self._plug is not None and self._plug.is_over
+            self._charging = self._pack.soc < self.charge_until_soc and not is_over
+            if not self._charging and self._plug is not None:
+                self._plug.leave()
+                self._plug, self.charge_until_soc = None, CHARGE_UNTIL_SOC
         else:
             self._dwell_s = max(self._dwell_s - STEP_S, 0.0)
 

@@ -20,7 +20,7 @@ from simulators.message import Encoding, Message, Reading, encode, message
 from simulators.target import OnProgress, Progress, SimulationError, Target, first_error, no_progress
 from simulators.truth import TruthFile, one_reject
 from simulators.uplink import Outgoing, Uplink, Will
-from simulators.vehicles.drive import STEP_S, Drive, Snapshot
+from simulators.vehicles.drive import STEP_S, Drive, Plug, Snapshot
 from simulators.vehicles.physics import BUS, CAR, Model
 from simulators.vehicles.readings import Character, battery, character, event, telemetry
 from simulators.vehicles.routes import ROUTES, Route
@@ -100,29 +100,43 @@ class Vehicle:
         index: Place in the fleet; decides depot, line and encoding.
         config: Of the fleet.
         truth: Where to note what it sends, or None.
+        connect: Plugs it in at its depot (`Drive`), or None for depots that charge by themselves.
+        plugged_soc: State of charge of a vehicle that begins at its depot's charger, None for one on its way.
     """
 
-    def __init__(self, device_id: str, index: int, config: VehiclesConfig, truth: TruthFile | None) -> None:
+    def __init__(
+        self,
+        device_id: str,
+        index: int,
+        config: VehiclesConfig,
+        truth: TruthFile | None,
+        *,
+        connect: "Callable[[Vehicle], Plug | None] | None" = None,
+        plugged_soc: float | None = None,
+    ) -> None:
         self.device_id = device_id
         self.sent = self.acknowledged = self.dropped = self.commands = 0
         self.fault_counts: Counter[str] = Counter()
         self._random = random.Random(f"{config.seed}/{device_id}")
         self._config, self._target, self._truth = config, config.target, truth
         self._encoding: Encoding = "msgpack" if index % 2 else "json"
-        self._model, route = _model_and_route(device_id, index)
+        self._model, route = model_and_route(device_id, index)
         self._character: Character = character(self._model, self._random)
         self._faults = Faults(config.faults, seed=f"{config.seed}/{device_id}/faults")
-        self._drive = Drive(
+        soc = self._random.uniform(0.45, 0.95)
+        self.drive_state = Drive(
             self._model,
             route,
             random_=self._random,
-            soc=self._random.uniform(0.45, 0.95),
+            soc=soc if plugged_soc is None else plugged_soc,
             odometer_km=self._random.uniform(2_000, 240_000),
             ambient_temp_c=6.0 + 4.0 * (index % len(ROUTES)),
-            start_m=self._random.uniform(0.0, route.length_m * 0.9),
+            start_m=self._random.uniform(0.0, route.length_m * 0.9) if plugged_soc is None else route.length_m,
+            connect=None if connect is None else lambda: connect(self),
+            is_charging=plugged_soc is not None,
         )
         self._ignition_on: bool | None = None
-        self._now_us = self._seq = 0
+        self.now_us = self._seq = 0
         self.uplink = Uplink(
             target=config.target,
             device_id=device_id,
@@ -146,8 +160,8 @@ class Vehicle:
         while True:
             elapsed_us = tick * int(STEP_S * US_PER_S) + phase_us
             await asyncio.sleep(began_s + elapsed_us / US_PER_S / self._config.pace - time.monotonic())
-            self._now_us = began_us + elapsed_us
-            for honest in self._report(self._drive.advance()):
+            self.now_us = began_us + elapsed_us
+            for honest in self._report(self.drive_state.advance()):
                 for out in self._faults.apply(honest):
                     self._send(out)
             tick += 1
@@ -159,7 +173,7 @@ class Vehicle:
 
     def _report(self, now: Snapshot) -> list[Message]:
         """Return what the vehicle says about one second."""
-        ts = iso(self._now_us)
+        ts = iso(self.now_us)
         said = [
             ("telemetry", telemetry(self.device_id, ts, self._model, now)),
             ("battery", battery(self.device_id, ts, self._model, self._character, now)),
@@ -203,7 +217,7 @@ class Vehicle:
         """Answer a command; its text is repeated, so that whoever sent it sees what arrived."""
         request_id = topic.rsplit("/", 1)[-1]
         answer: Reading = {
-            "ts": iso(self._now_us),
+            "ts": iso(self.now_us),
             "device_id": self.device_id,
             "request_id": request_id,
             "status": "accepted",
@@ -228,7 +242,7 @@ def iso(at_us: int) -> str:
     return f"{datetime.fromtimestamp(second, UTC):%Y-%m-%dT%H:%M:%S}.{us:06d}Z"
 
 
-def _model_and_route(device_id: str, index: int) -> tuple[Model, Route]:
+def model_and_route(device_id: str, index: int) -> tuple[Model, Route]:
     """Return the type and the line of a vehicle: depots in turn, a depot's lines in turn."""
     depots = list(ROUTES.values())
     is_bus = device_id.startswith("bus")
@@ -236,12 +250,11 @@ def _model_and_route(device_id: str, index: int) -> tuple[Model, Route]:
     return (BUS if is_bus else CAR), lines[index // len(depots) % len(lines)]
 
 
-class _Fleet:
-    """One run."""
+class Fleet:
+    """The vehicles of one run, and the truth they write, if any."""
 
-    def __init__(self, config: VehiclesConfig, truth: TruthFile | None) -> None:
-        self.vehicles = [Vehicle(name, i, config, truth) for i, name in enumerate(vehicle_ids(config))]
-        self._truth = truth
+    def __init__(self, vehicles: list[Vehicle], truth: TruthFile | None) -> None:
+        self.vehicles, self._truth = vehicles, truth
 
     async def report(self, began_s: float, on_progress: OnProgress) -> None:
         """Report once a second."""
@@ -299,7 +312,7 @@ async def run_vehicles(
     if config.buses + config.cars < 1:
         raise SimulationError("the fleet is empty; give buses or cars")
     truth = TruthFile(config.truth_file) if config.truth_file else None
-    fleet = _Fleet(config, truth)
+    fleet = Fleet([Vehicle(name, i, config, truth) for i, name in enumerate(vehicle_ids(config))], truth)
     began_s, ahead_s = time.monotonic(), (config.pace - 1.0) * (config.seconds or 0.0)
     began_us = now_ns() // 1000 - int(ahead_s * US_PER_S)
     try:

@@ -191,9 +191,9 @@ def test_session_that_starts_offline_gets_its_transaction_id_later(tmp_path: Pat
 def test_faults_are_heard_as_they_are_noted(tmp_path: Path):
     """Dirt by its flags, duplicates by their ids, late values behind their stop, resets by their difference."""
     rates = ChargerFaultRates(
-        drop=0.3, register_reset=0.3, no_stop=0.2, late_meter=0.4, duplicate=0.1, dirt=0.3, wrong_clock=0.3, no_boot=0.5
+        drop=0.4, register_reset=0.4, no_stop=0.3, late_meter=0.5, duplicate=0.1, dirt=0.3, wrong_clock=0.3, no_boot=0.5
     )
-    system, summary, truths = charge(tmp_path, strict=False, count=12, seconds=7.0, faults=rates)
+    system, summary, truths = charge(tmp_path, strict=False, count=18, seconds=7.0, gap_s=5.0, faults=rates)
     assert summary.is_complete
     struck = Counter(name for truth in truths for name in truth.faults)
     assert {"drop", "register_reset", "no_stop", "late_meter", "duplicate", "no_zone", "wrong_clock"} <= set(struck)
@@ -206,17 +206,17 @@ def test_faults_are_heard_as_they_are_noted(tmp_path: Path):
         assert truth.stopped == ("no_stop" not in truth.faults)
         if "register_reset" in truth.faults:
             assert truth.energy_wh < truth.delivered_wh
-    stops = {
-        call.payload["transactionId"]: i for i, call in enumerate(system.calls) if call.action == "StopTransaction"
-    }
-    late = [
-        call.payload["transactionId"]
-        for i, call in enumerate(system.calls)
-        if call.action == "MeterValues" and i > stops.get(call.payload["transactionId"], len(system.calls))
-    ]
-    noted = [t for t in truths if t.version == "1.6" and "late_meter" in t.faults and t.stopped]
-    assert {str(number) for number in late} >= {t.transaction_ids[0] for t in noted if "no_transaction" not in t.faults}
+    ended: set[str] = set()
+    late: set[str] = set()
+    for call in system.calls:
+        number = str(call.payload.get("transactionId", call.payload.get("transactionInfo", {}).get("transactionId")))
+        if call.action == "StopTransaction" or call.payload.get("eventType") == "Ended":
+            ended.add(number)
+        elif number in ended and "meterValue" in call.payload:
+            late.add(number)
+    noted = [t for t in truths if "late_meter" in t.faults and t.stopped and "no_transaction" not in t.faults]
     assert noted
+    assert {t.transaction_ids[0] for t in noted} <= late
 
 
 def test_half_open_connection_is_followed_by_a_second_one(tmp_path: Path):
