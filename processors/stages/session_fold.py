@@ -225,8 +225,8 @@ class Fold:
             self._urgent[session.session_id] = None
 
     def _take(self, session: Session, row: TransactionRow) -> None:
-        """Take in what an event says of its session; tell it at once where that starts, ends or flags it."""
-        had_gap = session.has_gap
+        """Take in what an event says of its session; tell it at once where that starts, names, ends or flags it."""
+        had_gap, was_nameless = session.has_gap, session.token is None
         place = place_of(row)
         if place is not None:
             session.with_place(place)
@@ -238,7 +238,8 @@ class Fold:
             session.with_states([(row.at_us, peer_text(row.charging_state, chars_max=32))])
         if row.seq_no is not None:
             session.with_sequence(row.seq_no, row.seq_no)
-        urgent = session.has_gap != had_gap
+        # Who charges is what operators look for first, and 2.x chargers may say it after the start.
+        urgent = session.has_gap != had_gap or (was_nameless and session.token is not None and session.revision > 0)
         if row.event == "start":
             urgent |= self._start(session, row)
         if row.event == "end" and session.with_end(End(row.at_us, row.received_us, row.meter_stop_wh, row.stop_reason)):
