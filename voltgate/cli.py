@@ -26,7 +26,7 @@ def _group(name: str, help_text: str) -> typer.Typer:
     return group
 
 
-simulate = _group("simulate", "Play vehicles, recorded trips, or load.")
+simulate = _group("simulate", "Play vehicles, chargers, recorded trips, or load.")
 contract = _group("contract", "Streams and their contracts.")
 journal = _group("journal", "The journal of everything received.")
 rejects = _group("rejects", "What could not become a row, and why.")
@@ -165,6 +165,18 @@ def _simulate(kind: str, context: typer.Context) -> None:
 def simulate_vehicles(context: typer.Context) -> None:
     """Drive simulated buses and cars; options: voltgate simulate vehicles --help."""
     _simulate("vehicles", context)
+
+
+@simulate.command("chargers", context_settings=PASS_ON)
+def simulate_chargers(context: typer.Context) -> None:
+    """Play chargers of any OCPP version, or recorded sessions; options: voltgate simulate chargers --help."""
+    _simulate("chargers", context)
+
+
+@simulate.command("depot", context_settings=PASS_ON)
+def simulate_depot(context: typer.Context) -> None:
+    """Drive vehicles that charge at simulated chargers; options: voltgate simulate depot --help."""
+    _simulate("depot", context)
 
 
 @simulate.command("replay", context_settings=PASS_ON)
