@@ -24,6 +24,8 @@ STOP_TIMEOUT_S: Final = 2.0
 SHUTDOWN_POLL_S: Final = 0.05
 """How often the server looks whether it shall stop; by default half a second, the longest part of a stop."""
 _JSON: Final = "application/json"
+_DISCARD_BYTES_MAX: Final = 8 * CONTROL_BODY_BYTES_MAX
+"""Of a body that is too large so much is read and thrown away, in the time that any request has."""
 
 Answer = tuple[int, Mapping[str, object]]
 """HTTP status and the JSON object of its body."""
@@ -177,6 +179,10 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse(HTTPStatus.LENGTH_REQUIRED, "send Content-Length")
         elif int(length) > CONTROL_BODY_BYTES_MAX:
             detail = f"the body has {length} bytes, limit is {CONTROL_BODY_BYTES_MAX}"
+            # A client that is still sending would see a reset and no answer.
+            left = min(int(length), _DISCARD_BYTES_MAX)
+            while left > 0 and (taken := self.rfile.read(min(left, CONTROL_BODY_BYTES_MAX))):
+                left -= len(taken)
             self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail)
         else:
             status, body = route(self.rfile.read(int(length)))

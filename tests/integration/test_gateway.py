@@ -145,7 +145,7 @@ def test_who_cannot_prove_it_is_refused_with_the_standards_code(tmp_path: Path) 
             assert ev.connect(gateway) == 0
             assert ev.publish("v1/default/ev-2/telemetry", b"not mine") == 0x87
         for reason in ("wrong_password", "unknown_device", "no_credentials"):
-            assert gateway.metric(f'voltgate_auth_failures_total{{reason="{reason}"}}') == 1, reason
+            assert gateway.metric(f'voltgate_auth_failures_total{{protocol="mqtt",reason="{reason}"}}') == 1, reason
         assert gateway.metric('voltgate_rejected_total{protocol="mqtt",reason="topic_not_own"}') == 1
         assert journal(data) == []
         assert "guess" not in gateway.log()
@@ -194,7 +194,7 @@ def test_a_command_posted_to_the_local_port_reaches_its_device(tmp_path: Path) -
         (b'{"device_id": "ev-1", "payload": "x", "paylod": 1}', "right", 400, "paylod"),
         (b'{"device_id": "ev-1"}', "right", 400, "payload"),
         (b'{"device_id": "ev-9", "payload": "x"}', "right", 409, "no active device"),
-        (b'{"device_id": "ev-1", "payload": "' + b"x" * 400_000 + b'"}', "right", 413, "limit"),
+        (b'{"device_id": "ev-1", "payload": "' + b"x" * 2_000_000 + b'"}', "right", 413, "limit"),
         (b'{"device_id": "ev-1", "payload": "' + b"x" * 100_000 + b'"}', "right", 400, "limit"),
     ],
 )
@@ -226,7 +226,7 @@ def test_health_and_metrics_answer(shared_gateway: GatewayProcess) -> None:
     for path in ("/livez", "/readyz"):
         status, answer = shared_gateway.get(path)
         assert (status, json.loads(answer)["ok"]) == (200, True)
-    assert json.loads(answer)["checks"] == {"loop": "ok", "journal": "ok", "mqtt": "ok"}
+    assert json.loads(answer)["checks"] == {"loop": "ok", "journal": "ok", "mqtt": "ok", "ocpp": "ok"}
     assert shared_gateway.get("/")[0] == 404
     assert shared_gateway.get("/livez", body=b"x", token=admin_token(shared_gateway.data))[0] == 404
     assert shared_gateway.metric("voltgate_journal_durable") == 1

@@ -225,6 +225,7 @@ def test_unmatched_results_are_counted_and_never_a_close(server: LiveServer) -> 
         (frame(TEXT, b"x" * CHARGER_FRAME_BYTES_MAX, fin=False) + frame(0, b"x"), 1009, "frame_too_big"),
         (b"GET / HTTP/1.1\r\n\r\n", 1002, "websocket_violation"),
     ],
+    ids=["binary", "utf8", "unmasked", "too big", "announced too big", "grown too big", "no websocket"],
 )
 def test_websocket_violation_closes_with_its_code(server: LiveServer, wire: bytes, code: int, reason: str) -> None:
     """What came before it is answered, and the charger may come again at once."""

@@ -76,8 +76,8 @@ def frames(data: Path) -> dict[str, list[tuple[Any, ...]]]:
     rows = {}
     for table in sorted((data / "lake").iterdir()):
         frame = pl.scan_delta(str(table)).collect()
-        if "revision" in frame.columns:
-            key = ["tenant", "device_id", "window_s", "window_start"]
+        if "window_start" in frame.columns:
+            key = [*frame.columns[: frame.columns.index("window_start")], "window_s", "window_start"]
             rows[table.name] = frame.sort(*key, "revision").unique(key, keep="last", maintain_order=True).rows()
         else:
             rows[table.name] = frame.sort("offset", "record" if "record" in frame.columns else "offset").rows()
