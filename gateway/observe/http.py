@@ -179,11 +179,13 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse(HTTPStatus.LENGTH_REQUIRED, "send Content-Length")
         elif int(length) > CONTROL_BODY_BYTES_MAX:
             detail = f"the body has {length} bytes, limit is {CONTROL_BODY_BYTES_MAX}"
-            # A client that is still sending would see a reset and no answer.
-            left = min(int(length), _DISCARD_BYTES_MAX)
-            while left > 0 and (taken := self.rfile.read(min(left, CONTROL_BODY_BYTES_MAX))):
-                left -= len(taken)
             self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail)
+            # Closed now, a client that is still sending would see a reset and not the answer.
+            self.wfile.flush()
+            self.connection.shutdown(socket.SHUT_WR)
+            left = min(int(length), _DISCARD_BYTES_MAX)
+            while left > 0 and (taken := self.rfile.read1(min(left, CONTROL_BODY_BYTES_MAX))):
+                left -= len(taken)
         else:
             status, body = route(self.rfile.read(int(length)))
             self._send(status, _JSON, _to_json(body))
