@@ -33,7 +33,7 @@ class Installation:
 
     Args:
         data: Its data directory.
-        settings: Settings as for `environment`; without them anonymous access on a free port.
+        settings: Settings as for `environment`; without them anonymous access on free ports.
     """
 
     def __init__(self, data: Path, **settings: object) -> None:
@@ -41,6 +41,8 @@ class Installation:
         usual: dict[str, object] = {
             "gateway__mqtt__allow_anonymous": True,
             "gateway__mqtt__port": 0,
+            "gateway__ocpp__allow_unauthenticated": True,
+            "gateway__ocpp__port": 0,
             "processors__commit_interval_s": 1,
         }
         self.environment = environment(**(usual | settings))
@@ -86,6 +88,12 @@ class Installation:
     def port(self) -> int:
         """TCP port of the MQTT listener."""
         return int(self.run_file("gateway")["mqtt_port"])
+
+    @property
+    def ocpp_url(self) -> str:
+        """Where chargers connect; a charger appends its identity."""
+        found = self.run_file("gateway")
+        return f"ws://127.0.0.1:{found['ocpp_port']}{found['ocpp_path']}"
 
     def stop(self) -> int:
         """Stop it as a service manager would and return its exit code."""

@@ -21,15 +21,15 @@ from types import ModuleType
 from typing import Any
 
 import msgspec
-import ocpp.messages  # type: ignore[import-untyped]
+import ocpp.messages
 from ocpp import v16, v21, v201
-from ocpp.charge_point import (  # type: ignore[import-untyped]
+from ocpp.charge_point import (
     camel_to_snake_case,
     remove_nones,
     serialize_as_dict,
     snake_to_camel_case,
 )
-from ocpp.exceptions import OCPPError  # type: ignore[import-untyped]
+from ocpp.exceptions import OCPPError
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, WebSocketException
 from websockets.typing import Subprotocol

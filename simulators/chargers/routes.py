@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
 
-from ocpp.charge_point import camel_to_snake_case  # type: ignore[import-untyped]
-from ocpp.exceptions import NotImplementedError as NotImplementedByStation  # type: ignore[import-untyped]
+from ocpp.charge_point import camel_to_snake_case
+from ocpp.exceptions import NotImplementedError as NotImplementedByStation
 
 from simulators.chargers.hardware import Version
 from simulators.chargers.refusals import commands, refusal

@@ -27,7 +27,7 @@ RATE_PER_S = 2500
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the oracle and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tests.fault", description=__doc__)
-    parser.add_argument("--kills", type=int, default=20, help=f"how many, at least {len(Failpoint)} (default 20)")
+    parser.add_argument("--kills", type=int, default=24, help=f"how many, at least {len(Failpoint)} (default 24)")
     parser.add_argument("--seed", type=int, help="makes the same plan again; it is printed")
     parser.add_argument("--rate", type=int, default=RATE_PER_S, help="messages a second (default %(default)s)")
     parser.add_argument("--quick", action="store_true", help="random moments only, no failpoints")
@@ -51,6 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     wanted = set() if arguments.quick else set(Failpoint)
     figures = _figures(results)
     passed = _verdict(results).passed and figures["kills"] >= arguments.kills and wanted <= _hit(results)
+    passed = passed and not _quiet(results)
     REPORT.parent.mkdir(exist_ok=True)
     REPORT.write_text(json.dumps(figures, indent=2) + "\n")
     if arguments.json:
@@ -69,10 +70,14 @@ def _figures(results: Sequence[RoundResult]) -> dict[str, int | float]:
     verdict = _verdict(results)
     return {
         "kills": sum(record.happened for record in records),
+        "kills_charging": sum(record.happened and record.charging for record in records),
         "acknowledged": verdict.acknowledged,
         "lost": verdict.lost,
         "duplicated": verdict.duplicated,
         "windows_differing": verdict.windows_differing + verdict.rows_differing,
+        "calls_resent": verdict.resent,
+        "sessions": verdict.sessions,
+        "sessions_differing": verdict.sessions_differing,
         "restart_s_max": round(max((record.restart_s for record in records), default=0.0), 2),
         "failpoints_hit": len(_hit(results)),
         "failpoints": len(Failpoint),
@@ -85,6 +90,12 @@ def _verdict(results: Sequence[RoundResult]) -> Comparison:
 
 def _hit(results: Sequence[RoundResult]) -> set[Failpoint]:
     return {name for result in results for name in hit(result.records)}
+
+
+def _quiet(results: Sequence[RoundResult]) -> int:
+    """Return how many kills came before chargers were answered again, though they were to come under load."""
+    records = [record for result in results for record in result.records]
+    return sum(record.kill.loaded and not record.charging for record in records)
 
 
 def _table(results: Sequence[RoundResult], wanted: set[Failpoint]) -> list[str]:
@@ -101,13 +112,18 @@ def _table(results: Sequence[RoundResult], wanted: set[Failpoint]) -> list[str]:
         f"lost               {verdict.lost:>9}",
         f"duplicated         {verdict.duplicated:>9}",
         f"windows differing  {verdict.windows_differing:>9}",
-        f"rows differing     {verdict.rows_differing:>9}   raw, readings, rejects",
-        f"kills              {figures['kills']:>9}",
+        f"rows differing     {verdict.rows_differing:>9}   raw, readings, rejects, session revisions",
+        f"calls resent       {verdict.resent:>9}   journalled, killed, sent again: two in raw, one row",
+        f"sessions compared  {verdict.sessions:>9}",
+        f"sessions differing {verdict.sessions_differing:>9}   energy, end, id token, count",
+        f"kills              {figures['kills']:>9}   {figures['kills_charging']} of them while chargers were answered",
         f"failpoints hit     {figures['failpoints_hit']:>9}   of {len(Failpoint)}",
         f"restart max        {figures['restart_s_max']:>7.2f} s",
         f"fresh message max  {fresh_s:>7.2f} s   after the last fault, until it is acknowledged and in the lake",
     ]
     lines += [f"WRONG: {finding}" for finding in verdict.findings]
+    if quiet := _quiet(results):
+        lines += [f"WRONG: {quiet} kills that were to come under load came while no charger was answered"]
     lines += [f"WRONG: {name} was not hit" for name in sorted(wanted - _hit(results))]
     return lines
 
@@ -119,7 +135,7 @@ def _line(record: KillRecord) -> str:
         moment += f" + {kill.again_after_s:.1f} s"
     where = moment if kill.failpoint is None else f"{kill.failpoint}, hit {kill.nth}"
     restart = f"{record.restart_s:.2f} s"
-    missed = "" if record.happened else "  NOT KILLED"
+    missed = ("" if record.happened else "  NOT KILLED") + ("" if record.charging else "  chargers silent")
     return f"{kill.target:<10}  {where:<28}  {record.acknowledged:>12}  {restart:>8}{missed}"
 
 

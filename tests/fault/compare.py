@@ -1,30 +1,31 @@
 """What must hold after any number of kills, as functions of tables: no file, no process, no clock.
 
 Frames: `acknowledged` (device_id, seq, digest); `raw` (device_id, offset, digest ...); readings and rejects (offset,
-record ...); windows (tenant, device_id, window_s, window_start, revision ...).
+record ...); windows (tenant, device_id, perhaps a part of it, window_start, window_s, revision ...). What holds of
+chargers besides is in charging.py.
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Final
 
 import msgspec
 import polars as pl
 
 from simulators.truth import Expected
 
-WINDOW_KEY: Final = ("tenant", "device_id", "window_s", "window_start")
-
 
 class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     """The verdict of one round or, summed, of many.
 
     Attributes:
-        acknowledged: Messages whose acknowledgement arrived.
-        found: Of those, in `raw` byte for byte and, for the load generator's, as a reading.
+        acknowledged: Messages whose acknowledgement arrived, calls of chargers that were answered among them.
+        found: Of those, in `raw` byte for byte and, but for the vehicles', as a row of their stream.
         lost: The others, and records that the fleet's truth demands and the lake lacks.
         duplicated: Rows that are there again.
         windows_differing: Window rows that are not those of an uninterrupted run over the same journal.
-        rows_differing: The same for `raw`, readings and rejects.
+        rows_differing: The same for `raw`, readings, rejects and the revisions of charging sessions.
+        resent: Calls of chargers that are in the journal again, because a kill came between the disk and the answer.
+        sessions: Charging sessions that were compared with what their charger knows.
+        sessions_differing: Of those, not there exactly once and right; and sessions that no charger had.
         findings: What else is wrong, one sentence each: the ledger, the journal, a process that did not end as asked.
     """
 
@@ -34,12 +35,16 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     duplicated: int = 0
     windows_differing: int = 0
     rows_differing: int = 0
+    resent: int = 0
+    sessions: int = 0
+    sessions_differing: int = 0
     findings: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
         """Whether every invariant held."""
         wrong = self.lost + self.duplicated + self.windows_differing + self.rows_differing
+        wrong += self.sessions_differing
         return not wrong and not self.findings and self.found == self.acknowledged > 0
 
 
@@ -62,8 +67,9 @@ def repeated(frame: pl.DataFrame, key: tuple[str, ...]) -> int:
 
 
 def newest(windows: pl.DataFrame) -> pl.DataFrame:
-    """Return the row with the highest revision of each window."""
-    return windows.sort("revision").unique(WINDOW_KEY, keep="last")
+    """Return the row with the highest revision of each window; the columns before it tell windows apart."""
+    key = windows.columns[: windows.columns.index("revision")]
+    return windows.sort("revision").unique(key, keep="last")
 
 
 def differing(found: pl.DataFrame, reference: pl.DataFrame) -> int:

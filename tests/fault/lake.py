@@ -4,19 +4,30 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+import msgspec
 import polars as pl
 
 from gateway.configuration import load_settings
 from gateway.core.errors import StoreError
 from gateway.journal.inspect import verify
 from simulators.acknowledged import payload_digest, read_acknowledged
+from simulators.chargers.truth import read_answered, read_sessions_truth
 from simulators.truth import Expected, expected, read_truth
-from tests.fault.compare import Comparison, differing, misjudged, missing, newest, repeated
+from tests.fault import charging
+from tests.fault.compare import Comparison, differing, misjudged, missing, newest, repeated, total
 from voltgate.ledger import read_balance
 
 LOAD_STREAM: Final = "vehicle_telemetry"
 CHANNELS: Final = {"telemetry": "vehicle_telemetry", "battery": "battery_pack", "event": "vehicle_event"}
+CHARGER_SOURCE: Final = "ocpp"
 _ACKNOWLEDGED: Final = {"device_id": pl.String(), "seq": pl.Int64(), "digest": pl.Binary()}
+
+
+class Chargers(msgspec.Struct, frozen=True):
+    """Files of the simulated chargers: their sessions, and their calls that were answered."""
+
+    truth: Path
+    answered: Path
 
 
 def acknowledged_load(path: Path) -> pl.DataFrame:
@@ -31,56 +42,133 @@ def acknowledged_fleet(path: Path) -> pl.DataFrame:
 
 
 def read_lake(lake: Path) -> dict[str, pl.DataFrame]:
-    """Return every table of a lake, payloads of `raw` as digests."""
-    tables = {path.name: pl.scan_delta(str(path)).collect() for path in sorted(lake.iterdir())}
-    digests = pl.Series("digest", [payload_digest(payload) for payload in tables["raw"]["payload"]], pl.Binary())
-    tables["raw"] = tables["raw"].drop("payload").with_columns(digests)
-    return tables
+    """Return every table of a lake."""
+    return {path.name: pl.scan_delta(str(path)).collect() for path in sorted(lake.iterdir())}
 
 
-def judge(data: Path, reference: Path, *, load: Path, fleet: Path | None) -> Comparison:
+def digested(raw: pl.DataFrame) -> pl.DataFrame:
+    """Return `raw` with digests for payloads."""
+    digests = pl.Series("digest", [payload_digest(payload) for payload in raw["payload"]], pl.Binary())
+    return raw.drop("payload").with_columns(digests)
+
+
+def judge(data: Path, reference: Path, *, load: Path, fleet: Path, chargers: Chargers) -> Comparison:
     """Compare what was acknowledged with a lake, and the lake with that of an uninterrupted run.
 
     Args:
         data: Data directory of the killed installation, now stopped.
         reference: Data directory of the uninterrupted run over the same journal.
         load: The load generator's file of acknowledged messages.
-        fleet: The simulated fleet's truth file, if there was a fleet.
+        fleet: The simulated fleet's truth file.
+        chargers: The simulated chargers' files.
     """
     tables, quiet = read_lake(data / "lake"), read_lake(reference / "lake")
-    load_acknowledged, raw = acknowledged_load(load), tables["raw"]
-    lost_payloads = missing(load_acknowledged, raw, ("device_id", "digest"))
-    lost_rows = missing(load_acknowledged, tables[LOAD_STREAM], ("device_id", "seq"))
+    calls = tables["raw"].filter(pl.col("source") == CHARGER_SOURCE).select("device_id", "channel", "payload")
+    tables["raw"], quiet["raw"] = digested(tables["raw"]), digested(quiet["raw"])
+    parts = (
+        against_load(acknowledged_load(load), tables),
+        against_fleet(fleet, tables),
+        against_chargers(chargers, tables, calls),
+        against_reference(tables, quiet),
+        Comparison(
+            findings=(
+                *_ledger_findings(data),
+                *_journal_findings(data / "ingest"),
+                *_journal_findings(reference / "ingest"),
+            )
+        ),
+    )
+    return total(parts)
+
+
+def against_load(acknowledged: pl.DataFrame, tables: Mapping[str, pl.DataFrame]) -> Comparison:
+    """Compare with what the load generator was told is received."""
+    raw, readings = tables["raw"], tables[LOAD_STREAM]
+    lost_payloads = missing(acknowledged, raw, ("device_id", "digest"))
+    lost_rows = missing(acknowledged, readings, ("device_id", "seq"))
     lost = pl.concat([lost_payloads, lost_rows]).unique().height
-    of_load = tables[LOAD_STREAM].filter(pl.col("device_id").is_in(load_acknowledged["device_id"].unique().implode()))
-    duplicated = repeated(raw, ("offset",)) + repeated(of_load, ("device_id", "seq"))
-    acknowledged = load_acknowledged.height
-    rows_differing = windows_differing = 0
+    of_load = readings.filter(pl.col("device_id").is_in(acknowledged["device_id"].unique().implode()))
+    return Comparison(
+        acknowledged=acknowledged.height,
+        found=acknowledged.height - lost,
+        lost=lost,
+        duplicated=repeated(raw, ("offset",)) + repeated(of_load, ("device_id", "seq")),
+    )
+
+
+def against_fleet(file: Path, tables: Mapping[str, pl.DataFrame]) -> Comparison:
+    """Compare with what the simulated vehicles know."""
+    acknowledged = acknowledged_fleet(file)
+    lost = missing(acknowledged, tables["raw"], ("device_id", "digest")).height
+    too_few, too_many = against_truth(expected(file), tables)
+    lost += too_few
+    return Comparison(
+        acknowledged=acknowledged.height, found=acknowledged.height - lost, lost=lost, duplicated=too_many
+    )
+
+
+def against_chargers(chargers: Chargers, tables: Mapping[str, pl.DataFrame], calls: pl.DataFrame) -> Comparison:
+    """Compare with what the simulated chargers know.
+
+    Args:
+        chargers: Their files.
+        tables: The lake.
+        calls: Of `raw` what chargers said and what was said to them: device_id, channel, payload.
+    """
+    answered = charging.answered_calls(read_answered(chargers.answered))
+    streams = {name: tables[name] for name in charging.STREAMS}
+    lost = (
+        pl.concat(
+            [
+                missing(answered, tables["raw"], ("device_id", "digest")),
+                charging.without_row(answered, streams),
+                charging.without_id(answered, streams["charger_transaction"]),
+            ]
+        )
+        .unique()
+        .height
+    )
+    own = calls.filter(~pl.col("channel").str.starts_with("ocpp/")).select("device_id", "payload")
+    samples = missing(charging.samples_in(own.iter_rows()), tables["charger_meter"], ("device_id", "measured_at"))
+    twice = charging.ids_given_twice(streams["charger_transaction"])
+    truth = read_sessions_truth(chargers.truth)
+    sessions = charging.judge_sessions(
+        charging.true_sessions(truth), charging.newest_sessions(tables[charging.SESSIONS])
+    )
+    findings = [*sessions.examples]
+    if not sessions.compared:
+        findings.append("no charging session could be compared")
+    if missed := charging.HARMLESS.difference(*(one.faults for one in truth)):
+        findings.append(f"no charging session had the faults {sorted(missed)}")
+    if twice.height:
+        findings.append(f"{twice.height} transaction ids were given twice: {twice['transaction_id'].head(5).to_list()}")
+    if samples.height:
+        findings.append(f"{samples.height} samples of the journal are no rows: {samples.head(3).rows()}")
+    return Comparison(
+        acknowledged=answered.height,
+        found=answered.height - lost,
+        lost=lost,
+        duplicated=charging.told_again(streams),
+        resent=repeated(own, ("device_id", "payload")),
+        sessions=sessions.compared,
+        sessions_differing=sessions.differing,
+        findings=tuple(findings),
+    )
+
+
+def against_reference(tables: Mapping[str, pl.DataFrame], quiet: Mapping[str, pl.DataFrame]) -> Comparison:
+    """Compare every table with that of an uninterrupted run over the same journal."""
+    duplicated = rows_differing = windows_differing = 0
     for name in sorted(tables.keys() | quiet.keys()):
         if name.startswith("windows_"):
             windows_differing += differing(newest(tables[name]), newest(quiet[name]))
-        else:
-            rows_differing += differing(tables[name], quiet[name])
-            duplicated += 0 if name == "raw" else repeated(tables[name], ("offset", "record"))
-    if fleet is not None:
-        fleet_acknowledged = acknowledged_fleet(fleet)
-        acknowledged += fleet_acknowledged.height
-        lost += missing(fleet_acknowledged, raw, ("device_id", "digest")).height
-        too_few, too_many = against_truth(expected(fleet), tables)
-        lost, duplicated = lost + too_few, duplicated + too_many
-    return Comparison(
-        acknowledged=acknowledged,
-        found=acknowledged - lost,
-        lost=lost,
-        duplicated=duplicated,
-        windows_differing=windows_differing,
-        rows_differing=rows_differing,
-        findings=(
-            *_ledger_findings(data),
-            *_journal_findings(data / "ingest"),
-            *_journal_findings(reference / "ingest"),
-        ),
-    )
+            continue
+        rows_differing += differing(tables[name], quiet[name])
+        if name == charging.SESSIONS:
+            duplicated += repeated(tables[name], charging.SESSION_KEY)
+        elif name != "raw":
+            duplicated += repeated(tables[name], ("offset", "record"))
+    return Comparison(duplicated=duplicated, rows_differing=rows_differing, windows_differing=windows_differing)
 
 
 def against_truth(truth: Mapping[tuple[str, str], Expected], tables: Mapping[str, pl.DataFrame]) -> tuple[int, int]:

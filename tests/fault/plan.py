@@ -20,12 +20,13 @@ class Target(StrEnum):
 
 
 HITS: Final[Mapping[Failpoint, tuple[int, int]]] = {
-    # Commits come about a hundred a second, the rest a few times a second: each hit is a second or two away.
-    Failpoint.JOURNAL_BEFORE_WRITE: (10, 200),
-    Failpoint.JOURNAL_BEFORE_SYNC: (10, 200),
-    Failpoint.JOURNAL_BEFORE_ACK: (10, 200),
-    Failpoint.JOURNAL_ROLLED: (1, 3),
-    Failpoint.JOURNAL_BEFORE_UNLINK: (1, 3),
+    # Commits come about a hundred a second, the rest a few times a second. A killed gateway is back before its
+    # chargers, which wait up to two seconds between their tries, so its hits are a few seconds away.
+    Failpoint.JOURNAL_BEFORE_WRITE: (400, 800),
+    Failpoint.JOURNAL_BEFORE_SYNC: (400, 800),
+    Failpoint.JOURNAL_BEFORE_ACK: (400, 800),
+    Failpoint.JOURNAL_ROLLED: (4, 7),
+    Failpoint.JOURNAL_BEFORE_UNLINK: (5, 8),
     Failpoint.PUMP_AFTER_READ: (1, 5),
     Failpoint.PUMP_AFTER_CHAIN: (1, 5),
     Failpoint.LAKE_BETWEEN_TABLES: (1, 8),
@@ -39,8 +40,8 @@ HITS: Final[Mapping[Failpoint, tuple[int, int]]] = {
 COMPACTION: Final = (Failpoint.LAKE_BEFORE_COMPACT, Failpoint.LAKE_AFTER_COMPACT)
 """Need a table of many small files, so they come last and before that nothing is compacted."""
 DELAY_S_MAX: Final = 0.3
-LOADED: Final = 0.7
-"""Part of the random moments that wait for load."""
+UNLOADED: Final = 0.3
+"""Part of the random moments that do not wait for load."""
 TWICE: Final = 0.6
 """Part of the kills of everything that come twice."""
 START_S: Final = (0.3, 1.5)
@@ -57,8 +58,8 @@ class Kill(msgspec.Struct, frozen=True, kw_only=True):
         failpoint: Where, or None for a random moment.
         nth: At which hit of the failpoint.
         delay_s: Random moment: how long after the system is ready.
-        loaded: Random moment: whether acknowledgements must flow again before the delay begins. Without, the kill comes
-            in the middle of recovery and reconnects.
+        loaded: Whether acknowledgements must flow again before it. Without, a random moment comes in the middle of
+            recovery and reconnects; failpoints are always visited under load.
         again_after_s: Everything: killed a second time so long after the start, before it is ready; None for once.
     """
 
@@ -98,15 +99,17 @@ def plan_round(seed: int, kills: int, *, failpoints: bool = True) -> list[Kill]:
     turns: list[Target] = []
     while len(planned) + len(turns) < kills:
         turns += chance.sample(list(Target), len(Target))
-    return planned + [_at_random(target, chance) for target in turns[: kills - len(planned)]]
+    del turns[kills - len(planned) :]
+    unloaded = set(chance.sample(range(len(turns)), int(UNLOADED * len(turns))))
+    return planned + [_at_random(target, chance, loaded=i not in unloaded) for i, target in enumerate(turns)]
 
 
-def _at_random(target: Target, chance: random.Random) -> Kill:
+def _at_random(target: Target, chance: random.Random, *, loaded: bool) -> Kill:
     twice = target is Target.EVERYTHING and chance.random() < TWICE
     return Kill(
         target=target,
         delay_s=chance.uniform(0.0, DELAY_S_MAX),
-        loaded=chance.random() < LOADED,
+        loaded=loaded,
         again_after_s=chance.uniform(*START_S) if twice else None,
     )
 

@@ -1,9 +1,10 @@
-"""One round of the oracle: a system under load, its kills, and the verdict.
+"""One round of the oracle: a system under load of vehicles and chargers, its kills, and the verdict.
 
 First the failpoints, with the two programs as our own children, because only the one that is to die is armed. Each
 restart is armed with the next failpoint already. Then random moments, with all of Voltgate under its own supervisor.
 """
 
+import csv
 import socket
 import subprocess
 import sys
@@ -11,20 +12,21 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
 from gateway.core.failpoints import Failpoint
 from gateway.journal.disk import read_durable
 from tests.fault.compare import Comparison
-from tests.fault.lake import judge
+from tests.fault.lake import Chargers, judge
 from tests.fault.plan import COMPACTION, Kill, Target
 from tests.fault.programs import Archive, Generator, Program, Supervised
 from tests.installation import environment, until
 
 SETTINGS: Final[dict[str, object]] = {
     "gateway__mqtt__allow_anonymous": True,
+    "gateway__ocpp__allow_unauthenticated": True,
     "gateway__tick_s": 1,
     # Small and short, so that a minute has hundreds of rolls, deletions, commits and checkpoints.
     "journal__segment_bytes_max": 2**20,
@@ -41,6 +43,16 @@ FLEET: Final = (
     *("--buses", "3", "--cars", "3", "--pace", "10", "--seconds", "3600"),
     *("--garbage", "0.05", "--skew", "0.02", "--duplicate", "0.05", "--disorder", "0.05", "--late", "0.01"),
 )
+CHARGERS: Final = (
+    *("--count", "200", "--version", "mixed", "--meter-interval", "40", "--gap", "6"),
+    *("--drop", "0.03", "--half-open", "0.02", "--duplicate", "0.02", "--late-meter", "0.05"),
+    # Five simulated seconds in one, and an end that no round reaches.
+    *("--pace", "5", "--seconds", "3600", "--drain", "30"),
+)
+"""A session takes some 30 s and a meter value comes every 8 s: about a hundred calls a second, and many more after an
+outage, when all chargers say what they kept."""
+VISITS: Final = [(120 * i, 20_000 + 2_500 * i) for i in range(1, 49)]
+"""What vehicles want: (energy in Wh, most power in W); those of the field charge for as long as ten rounds."""
 FRESH_S: Final = 10.0
 """After the last fault a new message must be acknowledged and in the lake by then."""
 LOAD_TIMEOUT_S: Final = 30.0
@@ -54,12 +66,14 @@ class KillRecord(msgspec.Struct, frozen=True, kw_only=True):
         kill: As planned.
         happened: Whether the process died by the signal, at the failpoint if one was planned.
         acknowledged: Messages that the load generator was told are received, up to then.
+        charging: Whether calls of chargers had been answered since the kill before, and since the gateway was back.
         restart_s: From the start of what was killed to /readyz, the supervisor's pause before it left out.
     """
 
     kill: Kill
     happened: bool
     acknowledged: int
+    charging: bool
     restart_s: float
 
 
@@ -78,7 +92,7 @@ class Round:
         directory: New directory for everything.
         kills: What to do, failpoints first.
         rate_per_s: Messages of the load generator per second.
-        seed: For the fleet's journeys and faults.
+        seed: For the journeys, visits and faults of vehicles and chargers.
         say: Called with each kill as soon as it is known.
     """
 
@@ -91,8 +105,11 @@ class Round:
         self._rate_per_s, self._seed = rate_per_s, seed
         self._data = directory / "data"
         self._load_file, self._fleet_file = directory / "acknowledged", directory / "truth.jsonl"
-        self._port = free_port()
-        self._environ = environment(gateway__mqtt__port=self._port, **SETTINGS)
+        self._chargers = Chargers(truth=directory / "sessions.jsonl", answered=directory / "answered.jsonl")
+        self._port, self._ocpp_port = free_port(), free_port()
+        ports: dict[str, object] = {"gateway__mqtt__port": self._port, "gateway__ocpp__port": self._ocpp_port}
+        self._environ = environment(**ports, **SETTINGS)
+        self._answered_before = 0
         self._records: list[KillRecord] = []
         self._findings: list[str] = []
 
@@ -103,6 +120,7 @@ class Round:
             archive = parts.enter_context(Archive(self._data / "ingest", self._directory / "reference" / "ingest"))
             load = parts.enter_context(Generator(self._directory, *self._load_arguments()))
             fleet = parts.enter_context(Generator(self._directory, *self._fleet_arguments()))
+            chargers = parts.enter_context(Generator(self._directory, *self._chargers_arguments()))
             if self._at_failpoints:
                 self._visit_failpoints()
             supervised = parts.enter_context(Supervised(self._data, self._environ))
@@ -112,11 +130,18 @@ class Round:
                 summary = generator.stop()
                 if summary["acknowledged"] != summary["sent"]:
                     self._findings.append(f"{name}: {summary['sent'] - summary['acknowledged']} never acknowledged")
+            self._expect_answers(chargers.stop())
             self._expect_exit("voltgate run", supervised.stop())
             archive.close()
         for data in (self._data, self._directory / "reference"):
             self._drain(data)
-        comparison = judge(self._data, self._directory / "reference", load=self._load_file, fleet=self._fleet_file)
+        comparison = judge(
+            self._data,
+            self._directory / "reference",
+            load=self._load_file,
+            fleet=self._fleet_file,
+            chargers=self._chargers,
+        )
         comparison = msgspec.structs.replace(comparison, findings=(*self._findings, *comparison.findings))
         return RoundResult(records=self._records, comparison=comparison, fresh_s=fresh_s)
 
@@ -135,11 +160,13 @@ class Round:
                 self._start(program, chain[0])
                 for kill, following in zip(chain, [*chain[1:], None], strict=True):
                     happened = program.await_kill()
-                    acknowledged = self._acknowledged()
+                    acknowledged, charging = self._acknowledged(), self._is_charging()
                     if not happened:
                         program.stop()
                     restart_s = self._start(program, following)
-                    self._note(KillRecord(kill=kill, happened=happened, acknowledged=acknowledged, restart_s=restart_s))
+                    self._note(
+                        kill, happened=happened, acknowledged=acknowledged, charging=charging, restart_s=restart_s
+                    )
             # The gateway first: data flows from it to the processors.
             self._expect_exit("gateway", gateway.stop())
             self._expect_exit("processors", processors.stop())
@@ -158,7 +185,7 @@ class Round:
             if kill.loaded:
                 self._await_load()
             time.sleep(kill.delay_s)
-            acknowledged = self._acknowledged()
+            acknowledged, charging = self._acknowledged(), self._is_charging()
             if kill.target is Target.EVERYTHING:
                 supervised.kill_everything()
                 if kill.again_after_s is not None:
@@ -168,7 +195,7 @@ class Round:
                 restart_s = supervised.start()
             else:
                 restart_s = supervised.kill(kill.target)
-            self._note(KillRecord(kill=kill, happened=True, acknowledged=acknowledged, restart_s=restart_s))
+            self._note(kill, happened=True, acknowledged=acknowledged, charging=charging, restart_s=restart_s)
 
     def _await_fresh(self, supervised: Supervised) -> float:
         """Return the seconds until messages acknowledged from now on are in the lake."""
@@ -196,21 +223,50 @@ class Round:
         where = ("--port", str(self._port), "--truth-file", str(self._fleet_file))
         return ["vehicles", *FLEET, "--seed", str(self._seed), *where]
 
-    def _note(self, record: KillRecord) -> None:
+    def _chargers_arguments(self) -> list[str]:
+        visits = self._directory / "visits.csv"
+        write_visits(visits)
+        where = ("--url", f"ws://127.0.0.1:{self._ocpp_port}/ocpp", "--sessions", str(visits))
+        files = ("--truth-file", str(self._chargers.truth), "--acknowledged-file", str(self._chargers.answered))
+        return ["chargers", *CHARGERS, "--seed", str(self._seed), *where, *files]
+
+    def _note(self, kill: Kill, *, happened: bool, acknowledged: int, charging: bool, restart_s: float) -> None:
+        record = KillRecord(
+            kill=kill, happened=happened, acknowledged=acknowledged, charging=charging, restart_s=restart_s
+        )
         self._records.append(record)
         self._say(record)
+        if kill.target is not Target.PROCESSORS:
+            self._answered_before = self._answered()  # chargers were cut off meanwhile
 
     def _expect_exit(self, name: str, code: int) -> None:
         if code != 0:
             self._findings.append(f"{name} ended with exit code {code} when asked to stop")
+
+    def _expect_answers(self, summary: dict[str, Any]) -> None:
+        """Every charger must have got its answers, and such as the `ocpp` package understands."""
+        for name in ("waiting", "refused", "invalid_answers"):
+            if summary[name]:
+                self._findings.append(f"chargers: {summary[name]} calls {name}")
+
+    def _answered(self) -> int:
+        """Return the length of the file of answered calls, which only grows."""
+        return self._chargers.answered.stat().st_size if self._chargers.answered.exists() else 0
+
+    def _is_charging(self) -> bool:
+        """Return whether calls of chargers were answered since this was asked before, or since the gateway is back."""
+        before, self._answered_before = self._answered_before, self._answered()
+        return self._answered_before > before
 
     def _acknowledged(self) -> int:
         """Return how many messages the load generator was told are received: records of a file that only grows."""
         return max(0, self._load_file.stat().st_size - 512) // _ACKNOWLEDGED_BYTES
 
     def _await_load(self) -> None:
-        before = self._acknowledged()
+        """Wait for the next acknowledgement of the load generator, and the next answer to a charger."""
+        before, answered = self._acknowledged(), self._answered()
         until(lambda: self._acknowledged() > before, timeout_s=LOAD_TIMEOUT_S, what="the next acknowledgement")
+        until(lambda: self._answered() > answered, timeout_s=LOAD_TIMEOUT_S, what="the next answer to a charger")
 
     def _drain(self, data: Path) -> None:
         """Let the processors take what the journal still has."""
@@ -224,6 +280,18 @@ class Round:
 def hit(records: Sequence[KillRecord]) -> set[Failpoint]:
     """Return the failpoints at which a process died."""
     return {record.kill.failpoint for record in records if record.happened and record.kill.failpoint is not None}
+
+
+def write_visits(file: Path) -> None:
+    """Write VISITS in the format of the DESL data set: what the simulated chargers draw from."""
+    columns = ("Session", "CCS", "Arrival", "Departure", "Energy (Wh)", "Pmax (W)")
+    more = {"SOC arrival": 20, "SOC departure": 60, "Energy capacity (Wh)": 60_000}
+    with file.open("w", newline="", encoding="utf-8") as lines:
+        writer = csv.DictWriter(lines, [*columns, *more])
+        writer.writeheader()
+        for i, (energy_wh, power_max_w) in enumerate(VISITS):
+            times = (f"2023-01-{i // 24 + 1:02} {i % 24:02}:{minute}:00" for minute in ("00", "50"))
+            writer.writerow(dict(zip(columns, (i, "CCS1", *times, energy_wh, power_max_w), strict=True)) | more)
 
 
 def free_port() -> int:

@@ -84,6 +84,14 @@ def test_only_the_newest_revision_counts() -> None:
     assert differing(newest(pl.concat([WINDOWS, older])), newest(WINDOWS)) == 0
 
 
+def test_windows_of_parts_are_windows_of_their_own() -> None:
+    """Each connector of a charger has its own."""
+    plain = WINDOWS.with_columns(pl.lit("2").alias("connector"))
+    two = pl.concat([WINDOWS.with_columns(pl.lit("1").alias("connector")), plain])
+    two = two.select("tenant", "device_id", "connector", "window_s", "window_start", "revision", "mean")
+    assert differing(newest(two), two) == 0
+
+
 def test_rejects_are_held_against_the_truth() -> None:
     """Too few, too many, possible because it was never acknowledged, and of a device nobody knows."""
     truth = {
@@ -101,6 +109,7 @@ def test_rejects_are_held_against_the_truth() -> None:
         {"duplicated": 1},
         {"windows_differing": 1},
         {"rows_differing": 1},
+        {"sessions_differing": 1},
         {"findings": ("the ledger does not balance",)},
         {"found": 9},
         {"acknowledged": 0, "found": 0},
