@@ -315,7 +315,8 @@ class OcppConnection(asyncio.Protocol):
     def send(self, messages: list[bytes]) -> None:
         """Write messages; nothing happens on a connection that has ended."""
         if messages and self._stream is not None and self.phase is Phase.OPEN:
-            self._write(b"".join([self._stream.frame(message) for message in messages]))
+            frame = self._stream.frame
+            self._write(frame(messages[0]) if len(messages) == 1 else b"".join(map(frame, messages)))
 
     def _write(self, data: bytes) -> None:
         if data and self._transport is not None:

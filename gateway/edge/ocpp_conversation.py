@@ -51,20 +51,20 @@ class Conversation:
 
     def take(self, messages: list[bytes]) -> None:
         """Take messages in order of receipt."""
-        server, session = self._server, self.session
+        server, receive = self._server, self.session.receive
         now_ns = server.now_ns()
         run: _Run = []
         routes: list[Route] = []
         payloads: list[bytes] = []
         appended = 0
         for message in messages:
-            received = session.receive(message, now_ns=now_ns)
+            received = receive(message, now_ns=now_ns)
             if type(received) is not Append:
                 self._take_other(received, run)
                 continue
             appended += 1
-            answer, channel = received.answer, received.channel
-            routes.append(self._routes.get(channel) or self.route(channel))
+            answer = received.answer
+            routes.append(self.route(received.channel))
             payloads.append(received.payload)
             if received.answer_channel is not None and answer is not None:
                 routes.append(self.route(received.answer_channel))
@@ -74,21 +74,21 @@ class Conversation:
             self._owe(run)
             return
         server.received += appended
+        self.unanswered += appended
         try:
             server.journal.append_nowait(now_ns, routes, payloads, self._settle)
         except JournalError:
             self._owe([(frame, None) for frame in self._failed(run)])
             return
-        self.unanswered += appended
         self._runs.append(run)
 
     def _take_other(self, received: Received, run: _Run) -> None:
         """Take what is not journalled."""
         match received:
-            case Answer(frame, reason, detail):
-                run.append((frame, None))
-                if reason:
-                    self._server.log_frame(self._connection, reason, detail)
+            case Answer():
+                run.append((received.frame, None))
+                if received.reason:
+                    self._server.log_frame(self._connection, received.reason, received.detail)
             case CommandAnswered(message_id, outcome, reply):
                 if reply is not None:
                     run.append((reply, None))
@@ -112,7 +112,6 @@ class Conversation:
     def _settle(self, error: JournalError | None) -> None:
         """Answer the oldest run that is not: its messages are on disk. Or say that they are not."""
         run = self._runs.pop(0)
-        self.unanswered -= sum([message_id is not None for _, message_id in run])
         self._connection.send(self._settled(run) if error is None else self._failed(run))
         self._server.settled(self._connection)
         if self._drained is not None and not self._runs:
@@ -121,18 +120,23 @@ class Conversation:
 
     def _settled(self, run: _Run) -> list[bytes]:
         """Return what to send for a run that is durable."""
+        frames = []
         for frame, message_id in run:
             if message_id is not None:
+                self.unanswered -= 1
                 self._server.acknowledged += 1
-                if frame is not None:
+            if frame is not None:
+                frames.append(frame)
+                if message_id is not None:
                     self.session.settled(message_id)
-        return [frame for frame, _ in run if frame is not None]
+        return frames
 
     def _failed(self, run: _Run) -> list[bytes]:
         """Return what to send for a run that is not: a CALLERROR for each call, and the answers that waited behind."""
         frames = []
         for frame, message_id in run:
             if message_id is not None:
+                self.unanswered -= 1
                 self._server.count("not_durable")
             if frame is not None:
                 frames.append(frame if message_id is None else self.session.failed(message_id))

@@ -55,9 +55,10 @@ class MessageStream:
 
     Attributes:
         frames: Frames that the last `receive` completed, of whatever kind: what a flood is measured in.
+        is_open: Whether messages may still be sent.
     """
 
-    __slots__ = ("_held", "_partial", "_pong", "_protocol", "_wanted_bytes", "frames")
+    __slots__ = ("_held", "_partial", "_pong", "_protocol", "_wanted_bytes", "frames", "is_open")
 
     def __init__(self, extensions: list[Extension]) -> None:
         # The handshake's own protocol object keeps its request for ever; this one starts where that ended.
@@ -70,15 +71,13 @@ class MessageStream:
         self._partial: bytearray | None = None
         self.frames = 0
         self._pong: bytes | None = None
-
-    @property
-    def is_open(self) -> bool:
-        """Whether messages may still be sent."""
-        return self._protocol.state is State.OPEN
+        self.is_open = True
 
     @property
     def held_bytes(self) -> int:
         """Bytes of a message that has begun and not ended."""
+        if self._held is None and self._partial is None:
+            return 0
         return len(self._held or b"") + len(self._partial or b"")
 
     @property
@@ -106,7 +105,7 @@ class MessageStream:
                 return messages
             data, self._held = bytes(self._held), None
         position, size = 0, len(data)
-        while position < size and self._protocol.state is State.OPEN:
+        while position < size and self.is_open:
             start, stop = _extent(data, position)
             is_masked = size < position + 2 or data[position + 1] >= _MASKED
             if stop - start > CHARGER_FRAME_BYTES_MAX or not is_masked:
@@ -138,6 +137,7 @@ class MessageStream:
     def receive_eof(self) -> None:
         """Note that the peer sends no more."""
         self._protocol.receive_eof()
+        self._look()
 
     def frame(self, message: bytes) -> bytes:
         """Return the bytes to write for a message of ours. Only while open."""
@@ -158,10 +158,15 @@ class MessageStream:
         """Close from our side: `take_out` has the close frame and nothing that comes after is looked at. Repeatable."""
         if self.is_open:
             self._protocol.fail(code, reason)
+            self._look()
 
     def take_out(self) -> list[bytes]:
         """Return what there is to write now; an empty piece means that our side of the socket ends there."""
         return self._protocol.data_to_send()
+
+    def _look(self) -> None:
+        """Note whether the library has closed; asked after each of the calls that can make it, not with each frame."""
+        self.is_open = self._protocol.state is State.OPEN
 
     def _take_odd(self, data: bytes) -> bytes | None:
         """Give a frame to the library; return the message that it completes, if it does.
@@ -169,6 +174,7 @@ class MessageStream:
         A whole uncompressed text, which nearly all are, does not come here: it takes 1 us to read and 4 in the library.
         """
         self._protocol.receive_data(data)
+        self._look()
         for frame in cast("list[Frame]", self._protocol.events_received()):
             match frame.opcode:
                 case Opcode.TEXT | Opcode.CONT:

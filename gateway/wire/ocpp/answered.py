@@ -16,8 +16,8 @@ class FirstCall(msgspec.Struct, gc=False):
     """A call as it came first.
 
     Attributes:
-        fingerprint: Hash of action and payload. A station may use an id again for another call (2.1 allows it, and
-            counters restart at boot), so the id alone says nothing.
+        fingerprint: Hash of the frame, which a resend repeats byte by byte. A station may use an id again for another
+            call (2.1 allows it, and counters restart at boot), so the id alone says nothing.
         answer: The frame to answer with, once durable.
         connection: Number of the connection it came on.
         waiting: Calls with this id that wait for the disk: 1, or more where an id came again with other content.
@@ -63,13 +63,15 @@ class AnsweredCalls:
     def remember(self, message_id: str, fingerprint: int, answer: bytes, connection: int) -> None:
         """Note a new call that waits for the disk."""
         first = self._calls.get(message_id)
-        if first is not None and first.waiting:
-            # Another call with this id is on its way to the disk. Which of both `settled` means then cannot be told, so
-            # neither is remembered: at worst a resend is a second row, never an answer to what is not durable.
-            first.fingerprint = None
-            first.waiting += 1
-            return
-        self._calls.pop(message_id, None)
+        if first is not None:
+            if first.waiting:
+                # Another call with this id is on its way to the disk. Which of both `settled` means then cannot be
+                # told, so neither is remembered: at worst a resend is a second row, never an answer to what is not
+                # durable.
+                first.fingerprint = None
+                first.waiting += 1
+                return
+            del self._calls[message_id]
         if len(self._calls) >= OCPP_CALLS_REMEMBERED_MAX:
             self._forget_oldest()
         self._calls[message_id] = FirstCall(fingerprint, answer, connection)

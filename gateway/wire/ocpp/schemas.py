@@ -49,7 +49,7 @@ class Validator:
     """
 
     def __init__(self, schema: JsonSchema) -> None:
-        self._schema = schema
+        self.schema = schema
         self._strict = _compile(schema)
         self._lenient: jsonschema_rs.Validator | None = None
         self.is_valid: Callable[[object], bool] = self._strict.is_valid
@@ -75,7 +75,7 @@ class Validator:
 
     def _loosened(self) -> jsonschema_rs.Validator:
         if self._lenient is None:
-            self._lenient = _compile(loosen(self._schema))
+            self._lenient = _compile(loosen(self.schema))
         return self._lenient
 
 

@@ -7,7 +7,6 @@ and who the station is: the edge asks those and tells the result (`settled`, `fa
 
 from collections.abc import Mapping
 from enum import Enum, auto
-from functools import cache
 from typing import Final, assert_never
 
 import msgspec
@@ -17,9 +16,10 @@ from gateway.core.ids import Channel
 from gateway.core.limits import OCPP_MESSAGE_ID_CHARS_MAX
 from gateway.core.ports import Counter
 from gateway.core.text import peer_text
-from gateway.wire.ocpp.actions import FROM_CENTRAL, FROM_STATION, SENT_BY_STATION
+from gateway.wire.ocpp.actions import FROM_CENTRAL, SENT_BY_STATION
 from gateway.wire.ocpp.answered import AnsweredCalls, AnsweredStations, FirstCall
 from gateway.wire.ocpp.answers import Answers
+from gateway.wire.ocpp.calls import StationCall, calls_of, plain_calls
 from gateway.wire.ocpp.commands import CommandOutcome, CommandStatus, classify, status_words
 from gateway.wire.ocpp.events import Answer, Append, CommandAnswered, Ignored, Received, Repeat, Strictness
 from gateway.wire.ocpp.rpc import (
@@ -58,6 +58,8 @@ __all__ = [
 class State(Enum):
     """Where a connection is."""
 
+    __hash__ = object.__hash__  # it is looked up with every call, and Enum's own runs in Python
+
     CONNECTED = auto()
     BOOTED = auto()
     CLOSED = auto()
@@ -65,6 +67,8 @@ class State(Enum):
 
 class Event(Enum):
     """What can happen on a connection."""
+
+    __hash__ = object.__hash__
 
     CALL = auto()
     BOOT = auto()
@@ -138,6 +142,7 @@ class StationSession:
         "_count",
         "_outstanding",
         "_owed",
+        "_read_plain",
         "_strictness",
         "_version",
         "state",
@@ -159,7 +164,8 @@ class StationSession:
         self._count = count
         self._answered = AnsweredCalls() if answered is None else answered
         self._connection = self._answered.connect()
-        self._actions = _actions_of(version)
+        self._actions = calls_of(version)
+        self._read_plain = plain_calls(version).read
         self._outstanding: _Outstanding | None = None
         self._abandoned: _Outstanding | None = None
         self._owed: list[str] = []
@@ -170,6 +176,13 @@ class StationSession:
         """Take one text frame and return what to do. Never raises, whatever the bytes are."""
         if self.state is State.CLOSED:
             return self._ignore("after_close")
+        plain = self._read_plain(frame)
+        if plain is not None:
+            message_id, name = plain
+            first = self._answered.find(message_id, hash(frame))
+            if first is not None:
+                return self._repeat(message_id, first)
+            return self._accept(self._actions[name], message_id, frame, _NO_FIELDS, now_ns)
         try:
             message = parse(frame, self._version)
         except FrameFault as fault:
@@ -189,38 +202,41 @@ class StationSession:
                 assert_never(message)
 
     def _take_call(self, call: Call, frame: bytes, now_ns: int) -> Answer | Append | Repeat:
-        message_id, action = call.message_id, call.action
-        known = self._actions.get(action)
-        if known is None:
+        message_id = call.message_id
+        action = self._actions.get(call.action)
+        if action is None:
             return self._refuse_action(call)
-        channel, validator = known
         if len(message_id) > OCPP_MESSAGE_ID_CHARS_MAX and self._is_long_id_refused():
             text = f"the message id has {len(message_id)} characters, limit is {OCPP_MESSAGE_ID_CHARS_MAX}"
             return self._refuse(message_id, RpcCode.RPC_FRAMEWORK_ERROR, text, "long_message_id")
-        fingerprint = hash((action, call.payload))
-        first = self._answered.find(message_id, fingerprint)
+        first = self._answered.find(message_id, hash(frame))
         if first is not None:
             return self._repeat(message_id, first)
         try:
             payload = _decode(call.payload)
         except NOT_JSON as error:
             return self._refuse(message_id, RpcCode.FORMAT_VIOLATION, f"not JSON: {error}", "bad_json")
-        if not validator.is_valid(payload):
-            violation = self._judge(validator, payload)
+        if not action.validator.is_valid(payload):
+            violation = self._judge(action.validator, payload)
             if violation is not None:
-                return self._refuse(message_id, violation.code, f"{action}: {violation}", violation.reason)
+                return self._refuse(message_id, violation.code, f"{call.action}: {violation}", violation.reason)
+        return self._accept(action, message_id, frame, payload, now_ns)
+
+    def _accept(
+        self, action: StationCall, message_id: str, frame: bytes, payload: Mapping[str, object], now_ns: int
+    ) -> Answer | Append:
+        """Take a new call that is valid, or good enough."""
         try:
-            reply = self._answers.reply(self._version, action, payload, now_ns=now_ns)
+            reply = self._answers.reply(self._version, action.name, payload, now_ns=now_ns)
         except JournalError as error:
             # No transaction id could be reserved on disk; the station sends its Start again.
             return self._refuse(message_id, RpcCode.INTERNAL_ERROR, str(error), "not_durable")
         answer = encode_result(message_id, reply.payload)
-        if action == "Heartbeat":
+        if not action.is_kept:
             return Answer(answer)
-        event = Event.BOOT if action == "BootNotification" else Event.CALL
-        self.state = TRANSITIONS[self.state][event]
-        self._answered.remember(message_id, fingerprint, answer, self._connection)
-        return Append(channel, frame, answer, reply.channel, message_id)
+        self.state = TRANSITIONS[self.state][Event.BOOT if action.is_boot else Event.CALL]
+        self._answered.remember(message_id, hash(frame), answer, self._connection)
+        return Append(action.channel, frame, answer, reply.channel, message_id)
 
     def _is_long_id_refused(self) -> bool:
         """Say and count what happens to an id that is longer than the specification's: it is only sent back."""
@@ -405,11 +421,7 @@ class StationSession:
         return self.abandon_call()
 
 
-@cache
-def _actions_of(version: Version) -> Mapping[str, tuple[Channel, Validator]]:
-    """Return channel and schema of every call that a station may make."""
-    schemas = Schemas.of(version)
-    return {action: (Channel(f"{version}/{action}"), schemas.request(action)) for action in FROM_STATION[version]}
-
+_NO_FIELDS: Final[Mapping[str, object]] = {}
+"""Stands for the payload of a call whose answer does not depend on it."""
 
 _decode: Final = msgspec.json.Decoder(dict[str, object]).decode
