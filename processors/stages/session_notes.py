@@ -40,7 +40,7 @@ SESSION_COMMENTS: Final[dict[str, str]] = {
     "vehicle_match": "How the vehicle was found: id token, VIN, or time, place and power",
     "vehicle_confidence": "How certain that is, 0 to 1",
     "vehicle_energy_wh": "Energy into the battery by the vehicle's own telemetry [Wh]",
-    "loss_pct": "Share of the charger's energy that did not reach the battery [%]",
+    "loss_pct": "Share of the charger's energy that did not reach the battery; null until compared after the end [%]",
     "vehicle_soc_start_pct": "State of charge at the start, by the vehicle [%]",
     "vehicle_soc_end_pct": "State of charge at the end, by the vehicle [%]",
     "battery_temp_min_c": "Lowest cell temperature while charging [degC]",

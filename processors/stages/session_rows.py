@@ -185,7 +185,8 @@ def to_row(session: Session, measured: Measured, *, offset: int, received_us: in
         "vehicle_match": joined.match,
         "vehicle_confidence": joined.confidence,
         "vehicle_energy_wh": joined.energy_wh,
-        "loss_pct": loss_pct(joined.energy_wh, energy_wh),
+        # The two sides may be of different spans until they are compared again.
+        "loss_pct": None if session.join_stale else loss_pct(joined.energy_wh, energy_wh),
         "vehicle_soc_start_pct": joined.soc_start_pct,
         "vehicle_soc_end_pct": joined.soc_end_pct,
         "battery_temp_min_c": joined.temp_min_c,
