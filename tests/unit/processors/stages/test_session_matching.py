@@ -190,6 +190,16 @@ def test_a_vehicle_that_tells_later_is_joined_later() -> None:
     assert expected == [(round(at.timestamp()) - START_S, name, wh) for at, name, wh in ended.rows()]
 
 
+def test_no_loss_is_told_before_both_sides_cover_the_session() -> None:
+    """At the end the vehicle was compared up to the last tick; the difference to the whole would be no loss."""
+    facts: Entries = [asset("vehicle", "ev-1", id_tokens="TAG")]
+    words = [row for row in journal(charged(), took(56.0)) if isinstance(row, Said)]
+    rows, _ = run([*facts, *sorted([*words, tick(600)], key=lambda row: row["received"])])
+    ended = rows.filter(rows["status"] == "completed").select("vehicle_energy_wh", "loss_pct").rows()
+    assert (True, None) == (ended[0][0] is not None and ended[0][0] < 10_000, ended[0][1])
+    assert pytest.approx(6.667, abs=0.001) == ended[-1][1]
+
+
 def test_a_vehicle_of_another_tenant_is_a_stranger() -> None:
     """Power that fits across tenants is a coincidence."""
     foreign = [Said(row | {"tenant": "other"}) for row in took(56.0) if isinstance(row, Said)]
