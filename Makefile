@@ -43,7 +43,7 @@ bench: $(VENV)/.ready
 	@$(BIN)/python -m tests.bench $(if $(ONLY),--only $(ONLY))
 
 fault: $(VENV)/.ready
-	@$(BIN)/python -m tests.fault --kills 24
+	@$(BIN)/python -m tests.fault --kills 28
 
 fault-long: $(VENV)/.ready
 	@$(BIN)/python -m tests.fault --kills 200

@@ -21,15 +21,18 @@ from tests.fault.rounds import KillRecord, Round, RoundResult, hit
 
 REPORT = Path("build") / "fault.json"
 RATE_PER_S = 2500
-CHARGING_SHARE = 20 / 24
-"""Of the kills, those that must come while calls of chargers are answered."""
 """Enough for full commits and several rolls a second on one busy core; the load is not what is tested."""
+KILLS = 28
+CHARGING_SHARE = 20 / KILLS
+"""Of the kills, those that must come while calls of chargers are answered: twenty of the usual number."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the oracle and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tests.fault", description=__doc__)
-    parser.add_argument("--kills", type=int, default=24, help=f"how many, at least {len(Failpoint)} (default 24)")
+    parser.add_argument(
+        "--kills", type=int, default=KILLS, help=f"how many, at least {len(Failpoint)} (default {KILLS})"
+    )
     parser.add_argument("--seed", type=int, help="makes the same plan again; it is printed")
     parser.add_argument("--rate", type=int, default=RATE_PER_S, help="messages a second (default %(default)s)")
     parser.add_argument("--quick", action="store_true", help="random moments only, no failpoints")

@@ -200,7 +200,7 @@ class Round:
     def _await_fresh(self, supervised: Supervised) -> float:
         """Return the seconds until messages acknowledged from now on are in the lake."""
         began_s = time.monotonic()
-        self._await_load()
+        self._await_acknowledgement()  # chargers come back in their own time, which is not ours to answer for
         end_offset = read_durable(self._data / "ingest") or 0
         until(
             lambda: supervised.run_file("processors")["offset"] >= end_offset,
@@ -262,10 +262,14 @@ class Round:
         """Return how many messages the load generator was told are received: records of a file that only grows."""
         return max(0, self._load_file.stat().st_size - 512) // _ACKNOWLEDGED_BYTES
 
+    def _await_acknowledgement(self) -> None:
+        before = self._acknowledged()
+        until(lambda: self._acknowledged() > before, timeout_s=LOAD_TIMEOUT_S, what="the next acknowledgement")
+
     def _await_load(self) -> None:
         """Wait for the next acknowledgement of the load generator, and the next answer to a charger."""
-        before, answered = self._acknowledged(), self._answered()
-        until(lambda: self._acknowledged() > before, timeout_s=LOAD_TIMEOUT_S, what="the next acknowledgement")
+        answered = self._answered()
+        self._await_acknowledgement()
         until(lambda: self._answered() > answered, timeout_s=LOAD_TIMEOUT_S, what="the next answer to a charger")
 
     def _drain(self, data: Path) -> None:
