@@ -84,6 +84,8 @@ def _figures(results: Sequence[RoundResult]) -> dict[str, int | float]:
         "sessions": verdict.sessions,
         "sessions_differing": verdict.sessions_differing,
         "restart_s_max": round(max((record.restart_s for record in records), default=0.0), 2),
+        "catch_up_s_max": round(max(result.catch_up_s for result in results), 2),
+        "fresh_s_max": round(max(result.fresh_s for result in results), 2),
         "failpoints_hit": len(_hit(results)),
         "failpoints": len(Failpoint),
     }
@@ -110,6 +112,7 @@ def _quiet(results: Sequence[RoundResult]) -> int:
 def _table(results: Sequence[RoundResult], wanted: set[Failpoint]) -> list[str]:
     """Return the report for people: a line for each kill, then the sums, then what is wrong."""
     verdict, figures = _verdict(results), _figures(results)
+    catch_up_s = max(result.catch_up_s for result in results)
     fresh_s = max(result.fresh_s for result in results)
     lines = [f"{'':>3}  {'killed':<10}  {'where':<28}  {'acknowledged':>12}  {'restart':>8}"]
     records = [record for result in results for record in result.records]
@@ -128,7 +131,8 @@ def _table(results: Sequence[RoundResult], wanted: set[Failpoint]) -> list[str]:
         f"kills              {figures['kills']:>9}   {figures['kills_charging']} of them while chargers were answered",
         f"failpoints hit     {figures['failpoints_hit']:>9}   of {len(Failpoint)}",
         f"restart max        {figures['restart_s_max']:>7.2f} s",
-        f"fresh message max  {fresh_s:>7.2f} s   after the last fault, until it is acknowledged and in the lake",
+        f"catch-up max       {catch_up_s:>7.2f} s   after the last fault, beside the load: until the lake has all",
+        f"fresh message max  {fresh_s:>7.2f} s   after faults and load, until it is acknowledged and in the lake",
     ]
     lines += [f"WRONG: {finding}" for finding in verdict.findings]
     if quiet := _quiet(results):

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
+import polars as pl
+from paho.mqtt import publish
 
 from gateway.core.failpoints import Failpoint
 from gateway.journal.disk import read_durable
@@ -53,8 +55,13 @@ CHARGERS: Final = (
 outage, when all chargers say what they kept."""
 VISITS: Final = [(120 * i, 20_000 + 2_500 * i) for i in range(1, 49)]
 """What vehicles want: (energy in Wh, most power in W); those of the field charge for as long as ten rounds."""
+FRESH: Final = "fresh"
+"""Device that sends one event after everything else."""
 FRESH_S: Final = 10.0
-"""After the last fault a new message must be acknowledged and in the lake by then."""
+"""Once faults and load have ended a new message must be acknowledged and in the lake by then."""
+CATCH_UP_S: Final = 120.0
+"""The longest that what piled up during the kills may take beside the load; how long it took is a figure, because it
+measures the machine: after so many kills in a row some 50,000 messages wait, and the load takes most of two cores."""
 LOAD_TIMEOUT_S: Final = 30.0
 _ACKNOWLEDGED_BYTES: Final = 28
 
@@ -78,10 +85,18 @@ class KillRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RoundResult(msgspec.Struct, frozen=True, kw_only=True):
-    """Kills and verdict of one round."""
+    """Kills and verdict of one round.
+
+    Attributes:
+        records: One for each kill.
+        comparison: The verdict.
+        catch_up_s: From the last fault until what was acknowledged then is in the lake, under load.
+        fresh_s: The same for one message after the load.
+    """
 
     records: list[KillRecord]
     comparison: Comparison
+    catch_up_s: float
     fresh_s: float
 
 
@@ -125,12 +140,14 @@ class Round:
                 self._visit_failpoints()
             supervised = parts.enter_context(Supervised(self._data, self._environ))
             self._kill_at_random(supervised)
-            fresh_s = self._await_fresh(supervised)
+            self._await_acknowledgement()  # chargers come back in their own time, which is not ours to answer for
+            catch_up_s = self._await_arrival(supervised, timeout_s=CATCH_UP_S)
             for name, generator in (("load", load), ("fleet", fleet)):
                 summary = generator.stop()
                 if summary["acknowledged"] != summary["sent"]:
                     self._findings.append(f"{name}: {summary['sent'] - summary['acknowledged']} never acknowledged")
             self._expect_answers(chargers.stop())
+            fresh_s = self._send_fresh(supervised)
             self._expect_exit("voltgate run", supervised.stop())
             archive.close()
         for data in (self._data, self._directory / "reference"):
@@ -142,8 +159,13 @@ class Round:
             fleet=self._fleet_file,
             chargers=self._chargers,
         )
+        events = (
+            pl.scan_delta(str(self._data / "lake" / "vehicle_event")).filter(pl.col("device_id") == FRESH).collect()
+        )
+        if events.height != 1:
+            self._findings.append(f"the fresh message is {events.height} rows")
         comparison = msgspec.structs.replace(comparison, findings=(*self._findings, *comparison.findings))
-        return RoundResult(records=self._records, comparison=comparison, fresh_s=fresh_s)
+        return RoundResult(records=self._records, comparison=comparison, catch_up_s=catch_up_s, fresh_s=fresh_s)
 
     # ---- failpoints --------------------------------------------------------------------------------------------------
     def _visit_failpoints(self) -> None:
@@ -197,18 +219,27 @@ class Round:
                 restart_s = supervised.kill(kill.target)
             self._note(kill, happened=True, acknowledged=acknowledged, charging=charging, restart_s=restart_s)
 
-    def _await_fresh(self, supervised: Supervised) -> float:
-        """Return the seconds until messages acknowledged from now on are in the lake."""
+    def _await_arrival(self, supervised: Supervised, *, timeout_s: float) -> float:
+        """Return the seconds until everything that is acknowledged now is in the lake."""
         began_s = time.monotonic()
-        self._await_acknowledgement()  # chargers come back in their own time, which is not ours to answer for
         end_offset = read_durable(self._data / "ingest") or 0
         until(
             lambda: supervised.run_file("processors")["offset"] >= end_offset,
-            timeout_s=LOAD_TIMEOUT_S, what="the arrival of a fresh message in the lake",
+            timeout_s=timeout_s, what="the arrival of what was acknowledged in the lake",
         )  # fmt: skip
+        return time.monotonic() - began_s
+
+    def _send_fresh(self, supervised: Supervised) -> float:
+        """Return the seconds until a message sent now is acknowledged and in the lake."""
+        began_s = time.monotonic()
+        publish.single(
+            f"v1/default/{FRESH}/event", b'{"ts": "2026-01-01T00:00:00Z", "kind": "other"}',
+            qos=1, port=self._port, client_id=FRESH,
+        )  # fmt: skip
+        self._await_arrival(supervised, timeout_s=LOAD_TIMEOUT_S)
         fresh_s = time.monotonic() - began_s
         if fresh_s > FRESH_S:
-            self._findings.append(f"a fresh message took {fresh_s:.1f} s after the last fault, {FRESH_S:g} are allowed")
+            self._findings.append(f"a message took {fresh_s:.1f} s after faults and load, {FRESH_S:g} are allowed")
         return fresh_s
 
     # ---- everywhere --------------------------------------------------------------------------------------------------
