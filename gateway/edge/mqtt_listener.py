@@ -5,27 +5,21 @@ retained flag is taken and ignored.
 """
 
 import asyncio
-import socket
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias, cast
 
 from gateway.core.errors import JournalError, PeerError
 from gateway.core.ids import DeviceId, TenantId
 from gateway.core.limits import (
-    CONNECT_TIMEOUT_S,
-    CONNECTIONS_MAX,
     CONNECTIONS_UNAUTHENTICATED_MAX,
-    JOURNAL_IN_FLIGHT_BYTES_MAX,
     PARTIAL_BYTES_MAX,
     SESSION_EXPIRY_S_MAX,
-    SHUTDOWN_DRAIN_S,
-    SOCKET_RECEIVE_BYTES,
-    SOCKET_SEND_BYTES,
 )
 from gateway.core.ports import Counter, JournalWriter
 from gateway.edge.commands import CommandQueue
 from gateway.edge.mqtt_connection import MqttConnection
 from gateway.edge.mqtt_sessions import PendingWill, SessionStore
+from gateway.edge.sockets import Sockets
 from gateway.wire.mqtt.events import Closed, Session
 from gateway.wire.mqtt.packets import LEVEL_5, Connect, Property, Reason
 from gateway.wire.mqtt.routes import DeviceTopics
@@ -35,12 +29,15 @@ from gateway.wire.topics import TopicTable
 if TYPE_CHECKING:
     from gateway.edge.admission import Identity
 
-SWEEP_S: Final = 1.0
-"""Keep alive, CONNECT timeout and delayed wills are looked at this often: one timer, not one per connection."""
 _LINGER_S: Final = 5
 """How long a closed socket may take to send what is left before it is aborted."""
-_BACKLOG: Final = 4096
-
+_REASONS: Final = {
+    "connections_max": Reason.SERVER_BUSY,
+    "unauthenticated_max": Reason.SERVER_BUSY,
+    "connect_timeout": Reason.UNSPECIFIED,
+    "shutdown": Reason.SERVER_SHUTTING_DOWN,
+}
+"""What a client is told when its connection is ended for all of them."""
 
 Key: TypeAlias = tuple[TenantId, DeviceId]
 """Whom a connection and a session belong to."""
@@ -88,23 +85,19 @@ class MqttListener:
         self.now_ns = now_ns
         self.received = 0
         self.acknowledged = 0
-        self.paused: set[MqttConnection] = set()
+        self._sockets: Sockets[MqttConnection] = Sockets(
+            journal=journal,
+            unauthenticated_max=CONNECTIONS_UNAUTHENTICATED_MAX,
+            end=_end,
+            sweep=self._sweep,
+        )
+        self.paused = self._sockets.paused
         self._topics = topics
         self._admission = admission
-        self._all: set[MqttConnection] = set()
-        # Sockets before CONNECT, in order of accept.
-        self._silent: dict[MqttConnection, None] = {}
-        self._logins: dict[MqttConnection, asyncio.Task[None]] = {}
         self._connected: dict[Key, MqttConnection] = {}
         self._draining: dict[Key, MqttConnection] = {}
         self._sessions: SessionStore[Key] = SessionStore()
         self._held_bytes = 0
-        self._is_resume_due = False
-        self._is_closing = False
-        self._all_left: asyncio.Future[None] | None = None
-        self._server: asyncio.Server | None = None
-        self._tasks = asyncio.TaskGroup()
-        self._timer: asyncio.TimerHandle | None = None
 
     @property
     def connections(self) -> int:
@@ -114,7 +107,7 @@ class MqttListener:
     @property
     def unauthenticated(self) -> int:
         """Sockets whose CONNECT has not come or not been answered."""
-        return len(self._silent) + len(self._logins)
+        return self._sockets.unauthenticated
 
     @property
     def parked_sessions(self) -> int:
@@ -125,45 +118,16 @@ class MqttListener:
 
     async def start(self, host: str, port: int) -> int:
         """Listen; return the port, which the system chooses for 0. Raises: OSError: The address cannot be bound."""
-        loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: MqttConnection(self), host, port, backlog=_BACKLOG)
-        for listening in self._server.sockets:
-            # Accepted sockets inherit these. Keep alive finds peers that are gone and asked for no MQTT keep alive.
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_SEND_BYTES)
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SOCKET_RECEIVE_BYTES)
-        await self._tasks.__aenter__()
+        bound = await self._sockets.listen(lambda: MqttConnection(self), host, port)
         self.commands.on_waiting(self._deliver)
-        self._timer = loop.call_later(SWEEP_S, self._sweep)
-        return cast("int", self._server.sockets[0].getsockname()[1])
+        return bound
 
     async def close(self) -> None:
         """Stop accepting and reading, let what was read become durable and acknowledged, disconnect everybody.
 
         Wills are not published: it is the server that goes.
         """
-        assert self._server is not None
-        assert self._timer is not None
-        self._is_closing = True
-        self._server.close()
-        self._timer.cancel()
-        for login in self._logins.values():
-            login.cancel()
-        await self._tasks.__aexit__(None, None, None)
-        for connection in self._all:
-            connection.pause()
-        waiting = [connection.wait_drained() for connection in self._all if connection.has_runs]
-        if waiting:
-            await asyncio.wait(waiting, timeout=SHUTDOWN_DRAIN_S)
-        for connection in list(self._all):
-            connection.will = None
-            connection.disconnect(Reason.SERVER_SHUTTING_DOWN, "shutdown")
-        if self._all:
-            self._all_left = asyncio.get_running_loop().create_future()
-            await asyncio.wait([self._all_left], timeout=SHUTDOWN_DRAIN_S)
-        for connection in list(self._all):
-            connection.disconnect(Reason.SERVER_SHUTTING_DOWN, "shutdown", abort=True)
-        await self._server.wait_closed()
+        await self._sockets.close(lambda connection: connection.wait_drained() if connection.has_runs else None)
 
     def disconnect_device(self, tenant: TenantId, device_id: DeviceId) -> None:
         """End a device's connection and session now: its credentials were revoked."""
@@ -177,20 +141,11 @@ class MqttListener:
 
     def arrived(self, connection: MqttConnection) -> None:
         """Give a new socket a place, if need be that of the socket that has been silent longest."""
-        connection.accepted_at_s = asyncio.get_running_loop().time()
-        self._all.add(connection)
-        self._silent[connection] = None
-        if self._is_closing or len(self._all) > CONNECTIONS_MAX:
-            connection.disconnect(Reason.SERVER_BUSY, "connections_max", abort=True)
-        elif self.unauthenticated > CONNECTIONS_UNAUTHENTICATED_MAX:
-            next(iter(self._silent)).disconnect(Reason.SERVER_BUSY, "unauthenticated_max", abort=True)
+        self._sockets.arrived(connection)
 
     def connect_requested(self, connection: MqttConnection, connect: Connect) -> None:
         """Find out who it is; the connection reads nothing until then."""
-        self._silent.pop(connection, None)
-        login = self._tasks.create_task(self._admit(connection, connect), name="mqtt-connect")
-        self._logins[connection] = login
-        login.add_done_callback(lambda _: self._logins.pop(connection, None))
+        self._sockets.log_in(connection, self._admit(connection, connect), name="mqtt-connect")
 
     def hold(self, connection: MqttConnection) -> None:
         """Count the bytes of unfinished packets over all connections."""
@@ -202,8 +157,7 @@ class MqttListener:
     def ended(self, connection: MqttConnection, closed: Closed) -> None:
         """Count why a connection ended, park its session, publish its will. Called once per connection."""
         self.count(closed.reason)
-        self._silent.pop(connection, None)
-        self.paused.discard(connection)
+        self._sockets.ended(connection)
         self.hold(connection)
         if connection.identity is None:
             return
@@ -218,12 +172,7 @@ class MqttListener:
 
     def left(self, connection: MqttConnection) -> None:
         """Forget a socket that is gone."""
-        self._all.discard(connection)
-        if self._all_left is not None and not self._all and not self._all_left.done():
-            self._all_left.set_result(None)
-        login = self._logins.get(connection)
-        if login is not None:
-            login.cancel()
+        self._sockets.left(connection)
 
     def drained(self, connection: MqttConnection) -> None:
         """Note that everything an ended connection sent has met its fate."""
@@ -233,15 +182,7 @@ class MqttListener:
 
     def resume_soon(self) -> None:
         """Look at paused connections once, after all calls of this commit."""
-        if not self._is_resume_due:
-            self._is_resume_due = True
-            asyncio.get_running_loop().call_soon(self._resume)
-
-    def _resume(self) -> None:
-        self._is_resume_due = False
-        if self._is_closing or self.journal.in_flight_bytes > JOURNAL_IN_FLIGHT_BYTES_MAX // 2:
-            return
-        self.paused = {connection for connection in self.paused if not connection.resume()}
+        self._sockets.resume_soon()
 
     # ---- connecting --------------------------------------------------------------------------------------------------
 
@@ -319,15 +260,8 @@ class MqttListener:
         else:
             self.count("not_durable")
 
-    def _sweep(self) -> None:
-        loop = asyncio.get_running_loop()
-        now_s = loop.time()
-        self._timer = loop.call_later(SWEEP_S, self._sweep)
-        for connection in list(self._silent):
-            if now_s - connection.accepted_at_s < CONNECT_TIMEOUT_S:
-                break
-            connection.disconnect(Reason.UNSPECIFIED, "connect_timeout", abort=True)
-        for connection in list(self._all):
+    def _sweep(self, now_s: float) -> None:
+        for connection in list(self._sockets.open):
             connection.quiet_s += 1
             if connection.machine.state is State.CLOSED:
                 if connection.quiet_s > _LINGER_S:
@@ -335,8 +269,12 @@ class MqttListener:
             elif 0 < connection.quiet_max_s < connection.quiet_s and not connection.is_paused:
                 connection.disconnect(Reason.KEEP_ALIVE_TIMEOUT, "keep_alive")
         self._publish_wills(self._sessions.sweep(now_s=now_s))
-        if self.paused:
-            self.resume_soon()
+
+
+def _end(connection: MqttConnection, reason: str, abort: bool) -> None:  # noqa: FBT001 - as Sockets calls it
+    if reason == "shutdown":
+        connection.will = None
+    connection.disconnect(_REASONS[reason], reason, abort=abort)
 
 
 def _will(connect: Connect, topics: DeviceTopics) -> PendingWill | None:

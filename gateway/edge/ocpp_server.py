@@ -6,10 +6,9 @@ time anew. Nothing a charger does waits for another: a reconnecting fleet costs 
 
 import asyncio
 import itertools
-import socket
 import ssl
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, Protocol, cast
+from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
 
@@ -17,14 +16,8 @@ from gateway.core.errors import JournalError, PeerError
 from gateway.core.ids import Channel, DeviceId, TenantId
 from gateway.core.limits import (
     CHARGERS_UNAUTHENTICATED_MAX,
-    CONNECT_TIMEOUT_S,
-    CONNECTIONS_MAX,
     DUPLICATE_PROBE_S,
-    JOURNAL_IN_FLIGHT_BYTES_MAX,
     PARTIAL_BYTES_MAX,
-    SHUTDOWN_DRAIN_S,
-    SOCKET_RECEIVE_BYTES,
-    SOCKET_SEND_BYTES,
 )
 from gateway.core.ports import Counter, JournalWriter
 from gateway.edge.ocpp_connection import OcppConnection, Phase
@@ -32,6 +25,7 @@ from gateway.edge.ocpp_frames import CloseCode
 from gateway.edge.ocpp_handshake import Upgrade
 from gateway.edge.ocpp_identities import Identities, Key, Verdict
 from gateway.edge.ocpp_refusals import Log, RefusalLog
+from gateway.edge.sockets import Sockets
 from gateway.wire.ocpp.answers import Answers
 from gateway.wire.ocpp.commands import CommandOutcome
 from gateway.wire.ocpp.session import AnsweredStations, StationSession, Strictness
@@ -41,12 +35,16 @@ if TYPE_CHECKING:
     from gateway.edge.station_admission import StationIdentity
     from gateway.edge.tls import PeerCertificate
 
-SWEEP_S: Final = 1.0
-"""Pings, timeouts and the bounds of floods are looked at this often: one timer, not one per connection."""
 CONNECTED: Final = Channel("ocpp/connected")
 DISCONNECTED: Final = Channel("ocpp/disconnected")
 SECURITY: Final = Channel("ocpp/security")
-_BACKLOG: Final = 4096
+_CODES: Final = {
+    "connections_max": CloseCode.GOING_AWAY,
+    "unauthenticated_max": CloseCode.POLICY_VIOLATION,
+    "connect_timeout": CloseCode.POLICY_VIOLATION,
+    "shutdown": CloseCode.GOING_AWAY,
+}
+"""What a charger is told when its connection is ended for all of them."""
 _NS_PER_MS: Final = 1_000_000
 
 
@@ -151,7 +149,13 @@ class OcppServer:
         self.path = path
         self.received = 0
         self.acknowledged = 0
-        self.paused: set[OcppConnection] = set()
+        self._sockets: Sockets[OcppConnection] = Sockets(
+            journal=journal,
+            unauthenticated_max=CHARGERS_UNAUTHENTICATED_MAX,
+            end=lambda connection, reason, abort: connection.disconnect(_CODES[reason], reason, abort=abort),
+            sweep=self._sweep,
+        )
+        self.paused = self._sockets.paused
         self._answers = answers
         self._answered = AnsweredStations()
         self._admission = admission
@@ -160,17 +164,7 @@ class OcppServer:
         self._identities: Identities[OcppConnection] = Identities(newest_wins=newest_wins)
         # Numbers of connections rise over restarts too, as long as fewer than a thousand a second come in.
         self._generations = itertools.count(now_ns() // _NS_PER_MS)
-        self._all: set[OcppConnection] = set()
-        # Sockets before their handshake is complete, in order of accept.
-        self._silent: dict[OcppConnection, None] = {}
-        self._logins: dict[OcppConnection, asyncio.Task[None]] = {}
         self._held_bytes = 0
-        self._is_resume_due = False
-        self._is_closing = False
-        self._all_left: asyncio.Future[None] | None = None
-        self._listeners: list[asyncio.Server] = []
-        self._tasks = asyncio.TaskGroup()
-        self._timer: asyncio.TimerHandle | None = None
 
     @property
     def connections(self) -> int:
@@ -180,57 +174,17 @@ class OcppServer:
     @property
     def unauthenticated(self) -> int:
         """Sockets whose handshake has not come or not been answered."""
-        return len(self._silent) + len(self._logins)
+        return self._sockets.unauthenticated
 
     # ---- life --------------------------------------------------------------------------------------------------------
 
     async def start(self, host: str, port: int, *, ssl: ssl.SSLContext | None = None) -> int:
         """Listen; return the port, which the system chooses for 0. Raises: OSError: The address cannot be bound."""
-        loop = asyncio.get_running_loop()
-        listener = await loop.create_server(
-            lambda: OcppConnection(self),
-            host,
-            port,
-            backlog=_BACKLOG,
-            ssl=ssl,
-            ssl_handshake_timeout=None if ssl is None else CONNECT_TIMEOUT_S,
-        )
-        for listening in listener.sockets:
-            # Accepted sockets inherit these.
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_SEND_BYTES)
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SOCKET_RECEIVE_BYTES)
-        if not self._listeners:
-            await self._tasks.__aenter__()
-            self._timer = loop.call_later(SWEEP_S, self._sweep)
-        self._listeners.append(listener)
-        return cast("int", listener.sockets[0].getsockname()[1])
+        return await self._sockets.listen(lambda: OcppConnection(self), host, port, tls=ssl)
 
     async def close(self) -> None:
         """Stop accepting and reading, let what was read become durable and answered, disconnect everybody."""
-        assert self._timer is not None
-        self._is_closing = True
-        for listener in self._listeners:
-            listener.close()
-        self._timer.cancel()
-        for login in self._logins.values():
-            login.cancel()
-        await self._tasks.__aexit__(None, None, None)
-        for connection in self._all:
-            connection.pause()
-        open_ones = [connection.conversation for connection in self._all if connection.generation]
-        waiting = [conversation.wait_drained() for conversation in open_ones if conversation.has_runs]
-        if waiting:
-            await asyncio.wait(waiting, timeout=SHUTDOWN_DRAIN_S)
-        for connection in list(self._all):
-            connection.disconnect(CloseCode.GOING_AWAY, "shutdown")
-        if self._all:
-            self._all_left = asyncio.get_running_loop().create_future()
-            await asyncio.wait([self._all_left], timeout=SHUTDOWN_DRAIN_S)
-        for connection in list(self._all):
-            connection.disconnect(CloseCode.GOING_AWAY, "shutdown", abort=True)
-        for listener in self._listeners:
-            await listener.wait_closed()
+        await self._sockets.close(_drained)
 
     def disconnect_device(self, tenant: TenantId, device_id: DeviceId) -> None:
         """End a charger's connection now: its credentials were revoked."""
@@ -242,21 +196,11 @@ class OcppServer:
 
     def arrived(self, connection: OcppConnection) -> None:
         """Give a new socket a place, if need be that of the socket that has been silent longest."""
-        connection.accepted_at_s = asyncio.get_running_loop().time()
-        self._all.add(connection)
-        self._silent[connection] = None
-        if self._is_closing or len(self._all) > CONNECTIONS_MAX:
-            connection.disconnect(CloseCode.GOING_AWAY, "connections_max", abort=True)
-        elif self.unauthenticated > CHARGERS_UNAUTHENTICATED_MAX:
-            longest = next(iter(self._silent))
-            longest.disconnect(CloseCode.POLICY_VIOLATION, "unauthenticated_max", abort=True)
+        self._sockets.arrived(connection)
 
     def upgrade_requested(self, connection: OcppConnection, upgrade: Upgrade) -> None:
         """Find out who it is; the connection reads nothing until then."""
-        self._silent.pop(connection, None)
-        login = self._tasks.create_task(self._admit(connection, upgrade), name="ocpp-handshake")
-        self._logins[connection] = login
-        login.add_done_callback(lambda _: self._logins.pop(connection, None))
+        self._sockets.log_in(connection, self._admit(connection, upgrade), name="ocpp-handshake")
 
     def hold(self, connection: OcppConnection) -> None:
         """Count the bytes of unfinished messages over all connections."""
@@ -269,8 +213,7 @@ class OcppServer:
     def ended(self, connection: OcppConnection, reason: str) -> None:
         """Count why a connection ended, and record it if it was open. Called once per connection."""
         self.count(reason)
-        self._silent.pop(connection, None)
-        self.paused.discard(connection)
+        self._sockets.ended(connection)
         self._held_bytes -= connection.counted_bytes
         connection.counted_bytes = 0
         if connection.generation:
@@ -280,12 +223,7 @@ class OcppServer:
 
     def left(self, connection: OcppConnection) -> None:
         """Forget a socket that is gone."""
-        self._all.discard(connection)
-        if self._all_left is not None and not self._all and not self._all_left.done():
-            self._all_left.set_result(None)
-        login = self._logins.get(connection)
-        if login is not None:
-            login.cancel()
+        self._sockets.left(connection)
 
     def settled(self, connection: OcppConnection) -> None:
         """Go on after messages of a connection have met their fate."""
@@ -299,17 +237,7 @@ class OcppServer:
 
     def resume_soon(self) -> None:
         """Look at paused connections once, after all calls of this commit."""
-        if not self._is_resume_due:
-            self._is_resume_due = True
-            asyncio.get_running_loop().call_soon(self._resume)
-
-    def _resume(self) -> None:
-        self._is_resume_due = False
-        if self._is_closing or self.journal.in_flight_bytes > JOURNAL_IN_FLIGHT_BYTES_MAX // 2:
-            return
-        for connection in list(self.paused):
-            if connection.resume():
-                self.paused.discard(connection)
+        self._sockets.resume_soon()
 
     # ---- coming in ---------------------------------------------------------------------------------------------------
 
@@ -429,15 +357,11 @@ class OcppServer:
 
     # ---- for all -----------------------------------------------------------------------------------------------------
 
-    def _sweep(self) -> None:
-        loop = asyncio.get_running_loop()
-        now_s = loop.time()
-        self._timer = loop.call_later(SWEEP_S, self._sweep)
-        for connection in list(self._silent):
-            if now_s - connection.accepted_at_s < CONNECT_TIMEOUT_S:
-                break
-            connection.disconnect(CloseCode.POLICY_VIOLATION, "connect_timeout", abort=True)
-        for connection in list(self._all):
+    def _sweep(self, _now_s: float) -> None:
+        for connection in list(self._sockets.open):
             connection.tick()
-        if self.paused:
-            self.resume_soon()
+
+
+def _drained(connection: OcppConnection) -> "asyncio.Future[None] | None":
+    is_open = connection.generation and connection.conversation.has_runs
+    return connection.conversation.wait_drained() if is_open else None

@@ -182,7 +182,7 @@ def test_sockets_without_connect_are_bounded(server: LiveServer) -> None:
 
 def test_silent_socket_is_closed_after_the_connect_timeout(server: LiveServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also one that sends a byte now and then."""
-    monkeypatch.setattr("gateway.edge.mqtt_listener.CONNECT_TIMEOUT_S", 0.5)
+    monkeypatch.setattr("gateway.edge.sockets.CONNECT_TIMEOUT_S", 0.5)
     device = Device(server)
     device.send(b"\x10")
     assert device.read() is None

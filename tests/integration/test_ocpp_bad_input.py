@@ -20,7 +20,7 @@ from gateway.core.limits import (
     REFUSAL_LINES_BURST,
     WRITE_BUFFER_BYTES_MAX,
 )
-from gateway.edge import ocpp_server
+from gateway.edge import ocpp_server, sockets
 from tests.integration.mqtt_server import wait_until
 from tests.integration.ocpp_live_server import LiveServer, live_server
 from tests.integration.ocpp_socket import Charger
@@ -376,7 +376,7 @@ def test_guessing_does_not_flood_the_log(server: LiveServer) -> None:
 
 def test_connect_and_never_speak_is_closed(server: LiveServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """And so is a handshake that comes a byte at a time: the whole of it has to be there in time."""
-    monkeypatch.setattr(ocpp_server, "CONNECT_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(sockets, "CONNECT_TIMEOUT_S", 0.5)
     silent, slow = Charger(server), Charger(server)
     handshake = request("slow")
 
@@ -393,7 +393,7 @@ def test_connect_and_never_speak_is_closed(server: LiveServer, monkeypatch: pyte
 
 def test_silent_sockets_do_not_keep_a_charger_out(server: LiveServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """The longest silent makes room."""
-    monkeypatch.setattr(ocpp_server, "CHARGERS_UNAUTHENTICATED_MAX", 20)
+    monkeypatch.setattr(server.server._sockets, "unauthenticated_max", 20)
     silent = [Charger(server) for _ in range(30)]
     assert 3 == Charger(server).connect().call("Heartbeat", {})[0]
     server.wait_for("unauthenticated_max", 10)
