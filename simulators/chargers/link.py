@@ -171,6 +171,7 @@ class Link:
         self._is_filled, self._is_empty, self._has_room = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._is_empty.set()
         self._broken: asyncio.Future[float] | None = None
+        self._half_open: set[ClientConnection] = set()
 
     @property
     def pending(self) -> int:
@@ -212,15 +213,19 @@ class Link:
         Raises: SimulationError: The server refuses this charger.
         """
         delay_s = RECONNECT_FIRST_S
-        while True:
-            socket = await self._connect()
-            if socket is not None:
-                self.counts.connections += 1
-                delay_s = RECONNECT_FIRST_S
-                await self._serve(socket)
-                self.counts.connection_losses += 1
-            await asyncio.sleep(self._random.uniform(delay_s / 2, delay_s))
-            delay_s = min(delay_s * 2, RECONNECT_MAX_S)
+        try:
+            while True:
+                socket = await self._connect()
+                if socket is not None:
+                    self.counts.connections += 1
+                    delay_s = RECONNECT_FIRST_S
+                    await self._serve(socket)
+                    self.counts.connection_losses += 1
+                await asyncio.sleep(self._random.uniform(delay_s / 2, delay_s))
+                delay_s = min(delay_s * 2, RECONNECT_MAX_S)
+        finally:
+            for socket in list(self._half_open):
+                self._abandon(socket)
 
     async def _connect(self) -> ClientConnection | None:
         """Return a connection, None where a later try may help. Raises: SimulationError."""
@@ -297,11 +302,16 @@ class Link:
         half_open_s = await broken
         if half_open_s:
             socket.transport.pause_reading()
-            asyncio.get_running_loop().call_later(half_open_s, socket.transport.abort)
+            self._half_open.add(socket)
+            asyncio.get_running_loop().call_later(half_open_s, self._abandon, socket)
             await asyncio.sleep(half_open_s / 2)
         else:
             socket.transport.abort()
         raise _Broken
+
+    def _abandon(self, socket: ClientConnection) -> None:
+        socket.transport.abort()
+        self._half_open.discard(socket)
 
     def _forget_unkept(self) -> None:
         kept = [out for out in self._queue if out.keep]

@@ -1,6 +1,7 @@
 """The charger simulator against a central system on the `ocpp` package: what it notes as true is what was heard."""
 
 import asyncio
+import gc
 import json
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable
@@ -225,6 +226,17 @@ def test_half_open_connection_is_followed_by_a_second_one(tmp_path: Path):
     assert max(system.connections.values()) >= 2
     assert any("half_open" in truth.faults for truth in truths)
     assert summary.is_complete
+
+
+def test_simulator_that_ends_leaves_no_half_open_connection_behind(tmp_path: Path):
+    """It would be noticed long after, by whoever collects the garbage."""
+
+    async def act(system: CentralSystem, _station: Station) -> None:
+        await system.until(lambda: system.connections["cp-001"] == 2)
+
+    often = {"faults": ChargerFaultRates(half_open=1.0), "seconds": 60.0, "pace": 100.0, "gap_s": 30.0}
+    with_charger(tmp_path, "2.0.1", act, **often)
+    gc.collect()
 
 
 def smallest(part: dict[str, Any], root: dict[str, Any]) -> Any:
