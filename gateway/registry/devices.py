@@ -303,7 +303,7 @@ def _password_and_hash(kind: DeviceKind, security_profile: int | None, given: st
             raise RegistryError(f"{what}; leave it out, or take profile 1 or 2")
         return "", ""
     if given is None:
-        made = secrets.token_urlsafe(15 if kind == DeviceKind.CHARGER else 24)
+        made = _random_password(15 if kind == DeviceKind.CHARGER else 24)
         return made, hash_random_password(made.encode())
     raw = given.encode("utf-8", "surrogateescape")
     least, most = PASSWORD_BYTES_MIN, PASSWORD_BYTES_MAX
@@ -313,6 +313,13 @@ def _password_and_hash(kind: DeviceKind, security_profile: int | None, given: st
         what = f"the password has {len(raw)} bytes, it must have {least} to {most}"
         raise RegistryError(f"{what}; leave it out for a random one")
     return given, hash_password(raw)
+
+
+def _random_password(size_bytes: int) -> str:
+    """Return a password that a command line does not take for an option."""
+    while (made := secrets.token_urlsafe(size_bytes)).startswith("-"):
+        pass
+    return made
 
 
 def _record(kind: type[Record], row: Sequence[Any]) -> Record:

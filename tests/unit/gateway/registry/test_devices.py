@@ -42,6 +42,13 @@ def test_an_added_device_is_found_by_its_username(registry: Registry) -> None:
     assert registry.find("ev-2") is None
 
 
+def test_random_password_is_no_option_of_a_command_line(registry, monkeypatch):
+    """`tool --password -x` says that an argument is missing."""
+    made = iter(["-one", "two"])
+    monkeypatch.setattr(devices.secrets, "token_urlsafe", lambda _size: next(made))
+    assert "two" == registry.add(**KEY, now_ns=1).password
+
+
 def test_a_revoked_device_stays_known_and_may_be_added_again(registry: Registry) -> None:
     """Revoking twice changes nothing, adding again gives new credentials."""
     registry.add(**KEY, now_ns=1, password="first password")
