@@ -37,7 +37,7 @@ from gateway.core.errors import (
 from gateway.core.failpoints import FailpointHook, no_failpoint
 from gateway.core.ids import Offset
 from gateway.core.limits import COMMAND_EXPIRY_S_MAX
-from gateway.core.records import TICK_ROUTE
+from gateway.core.records import START_TICK, TICK_ROUTE
 from gateway.core.settings import Settings
 from gateway.observe.run_files import GATEWAY, Endpoints, write_private
 from gateway.parts import (
@@ -279,14 +279,16 @@ class Gateway:
 
         After a full disk the tick is also the first to find out that there is space again.
         """
+        said = START_TICK
         while True:
-            await asyncio.sleep(self._settings.gateway.tick_s)
             try:
-                journal.append_nowait(time.time_ns(), [TICK_ROUTE], [b""], None)
+                journal.append_nowait(time.time_ns(), [TICK_ROUTE], [said], None)
+                said = b""
             except (JournalFull, JournalBroken) as exc:
                 self._note_journal(exc)
             # Counted here, because only this thread may look through the queue.
             self._commands_waiting = mqtt.commands.waiting_commands + ocpp.commands.open_commands
+            await asyncio.sleep(self._settings.gateway.tick_s)
 
     async def _retain(self) -> None:
         """Delete what is older or larger than the settings allow, now and then."""

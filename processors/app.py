@@ -3,8 +3,9 @@
 The only file of the processors that reads the clock, the environment and signals, and that knows the concrete classes.
 Polars reads its number of threads when it is imported, so what needs it is imported where it is used.
 
-Start: 1 lock  2 contracts  3 lake  4 state  5 local port  6 run file. Then the pump, with jobs between batches. Stop:
-1 drain the journal to its durable end, for a bounded time  2 write  3 checkpoint  4 run file.
+Start: 1 lock  2 contracts and rules  3 lake  4 state  5 results journal  6 local port  7 run file  8 notifier. Then the
+pump, with jobs between batches. Stop: 1 drain the journal to its durable end, for a bounded time  2 write  3 checkpoint
+4 notifier  5 run file. What the notifier owes is on disk and goes on at the next start.
 """
 
 import argparse
@@ -18,6 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -27,15 +29,19 @@ import msgspec
 from gateway.configuration import EXIT_CONFIG, EXIT_FAILED, EXIT_OK, failpoint_hook, load_settings
 from gateway.core.errors import CheckpointError, ConfigError, JournalError, JournalLocked, SinkError, VoltgateError
 from gateway.core.failpoints import FailpointHook, no_failpoint
+from gateway.core.ids import Offset
 from gateway.core.settings import Settings
 from gateway.observe.run_files import write_private
 
 if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+
     from gateway.journal.cursors import FileCursors
     from gateway.journal.reader import SegmentReader
     from gateway.observe.http import ObserveServer
     from gateway.observe.logs import Logger
     from processors.jobs.upkeep import Upkeep
+    from processors.notifier import Notifier
     from processors.pump import Pump
     from processors.sinks.lake import Lake
     from processors.stages.chain import Chain, ChainState
@@ -93,7 +99,8 @@ class Processors:
         from gateway.observe.health import Heartbeat
 
         self._settings, self._log, self._drain, self._failpoint = settings, log, drain, failpoint
-        self._stop = threading.Event()
+        self._stop, self._reload = threading.Event(), threading.Event()
+        self._load: Callable[[], Settings] = lambda: settings
         self._heartbeat = Heartbeat(now_s=time.monotonic, name="pump", age_max_s=HEARTBEAT_AGE_MAX_S)
         self._journal_error: str | None = None
         self._status_error: str | None = None
@@ -102,6 +109,11 @@ class Processors:
     def stop(self) -> None:
         """Ask to end: drain, checkpoint, return. Safe in a signal handler and to repeat."""
         self._stop.set()
+
+    def reload(self, load: Callable[[], Settings]) -> None:
+        """Ask to read rules, receivers and routes again; what is wrong is logged and changes nothing. Signal-safe."""
+        self._load = load
+        self._reload.set()
 
     def run(self, ready: Callable[[Status], None]) -> None:
         """Process until `stop`; `ready` is called before the first batch.
@@ -112,9 +124,11 @@ class Processors:
         """
         from gateway.journal.cursors import FileCursors
         from gateway.journal.reader import SegmentReader
+        from gateway.observe.metrics import notice_histogram, process_registry
         from processors.pump import Pump
+        from processors.sinks.results import ResultsJournal
         from processors.stages.chain import Chain
-        from processors.stores import contracts_of, make_upkeep, open_lake
+        from processors.stores import make_notifier, make_upkeep, open_lake, rulings_of
         from processors.watch import Watch
 
         settings, data = self._settings, self._settings.data
@@ -122,7 +136,8 @@ class Processors:
         with ExitStack() as parts:
             run_file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             parts.enter_context(_lock(run_file.with_suffix(".lock"), self._log))
-            contracts = contracts_of(settings)
+            rulings = rulings_of(settings, os.environ)
+            contracts = rulings.contracts
             chain = Chain(contracts)
             reader = SegmentReader(data / "ingest")
             parts.callback(reader.close)
@@ -131,22 +146,35 @@ class Processors:
             parts.callback(lake.close)
             self._await_journal(reader, lake, chain)
             state = self._load_state(chain, reader, cursors)
-            watch = Watch(log=self._log, now_ns=time.time_ns, reader=reader, state=state)
+            results = ResultsJournal(data / "results", now_ns=time.time_ns, failpoint=self._failpoint)
+            parts.callback(results.close)
+            registry = process_registry(process="processors", version=version("voltgate"))
+            notifier = make_notifier(
+                settings,
+                rulings.plan,
+                log=self._log,
+                now_ns=time.time_ns,
+                latency=notice_histogram(registry),
+            )
+            watch = Watch(log=self._log, now_ns=time.time_ns, reader=reader, state=state, notifier=notifier)
             pump = Pump(
                 reader=reader,
                 chain=chain,
                 sink=lake,
+                results=results,
                 cursors=cursors,
                 state=state,
                 writer=parts.enter_context(ThreadPoolExecutor(1, thread_name_prefix="write")),
                 events=watch,
                 rows_max=settings.processors.batch_rows_max,
+                interval_s=settings.processors.interval_s,
                 commit_interval_s=settings.processors.commit_interval_s,
                 checkpoint_interval_s=settings.processors.checkpoint_interval_s,
                 failpoint=self._failpoint,
             )
             upkeep = make_upkeep(settings, contracts, lake, self._failpoint, watch)
-            observe = self._start_observe(watch)
+            watch.register_metrics(registry)
+            observe = self._start_observe(registry, notifier)
             parts.callback(observe.close)
 
             def status(*, running: bool = True) -> Status:
@@ -167,19 +195,42 @@ class Processors:
             self._log.info(
                 "ready", offset=state.next_offset, observe_port=observe.port, streams=list(contracts.streams)
             )
-            self._loop(pump, upkeep, watch, lambda: self._show(run_file, status()))
+            notifier.start()
+            parts.callback(notifier.close)
+            self._loop(
+                pump,
+                upkeep,
+                watch,
+                write_status=lambda: self._show(run_file, status()),
+                rule_anew=partial(self._rule_anew, pump, notifier, chain),
+                retain=lambda: self._retain_results(notifier),
+            )
             self._finish(pump)
             self._log.info("stopped", offset=pump.offset, lag_entries=pump.lag_entries)
 
-    def _loop(self, pump: "Pump", upkeep: "Upkeep", watch: "Watch", write_status: Callable[[], None]) -> None:
+    def _loop(
+        self,
+        pump: "Pump",
+        upkeep: "Upkeep",
+        watch: "Watch",
+        *,
+        write_status: Callable[[], None],
+        rule_anew: Callable[[], None],
+        retain: Callable[[], None],
+    ) -> None:
         """Step until asked to stop, with due jobs between batches."""
-        shown = -1
+        shown, retained_at_s = -1, time.monotonic()
         while not self._stop.is_set():
+            if self._reload.is_set():
+                rule_anew()
             pause_s = self._step(pump, hurry=self._drain)
             now_s = time.monotonic()
             if watch.commits != shown or now_s - self._status_at_s >= STATUS_INTERVAL_S:
                 shown, self._status_at_s = watch.commits, now_s
                 write_status()
+            if now_s - retained_at_s >= self._settings.journal.retention_interval_s:
+                retained_at_s = now_s
+                retain()
             if upkeep.is_due(now_s) and pump.flush(now_s):
                 try:
                     upkeep.run_next(datetime.now(UTC).date())
@@ -189,6 +240,44 @@ class Processors:
                 if self._drain and pump.lag_entries == 0:
                     return
                 self._stop.wait(pause_s)
+
+    def _rule_anew(self, pump: "Pump", notifier: "Notifier", chain: "Chain") -> None:
+        """Go on under the rules, receivers and routes that the files have now; where one is wrong, under the old."""
+        from processors.stages.chain import Chain
+        from processors.stores import rulings_of
+
+        self._reload.clear()
+        try:
+            rulings = rulings_of(self._load(), os.environ)
+        except ConfigError as error:
+            self._log.error("configuration_refused", detail=str(error))
+            return
+        fresh = Chain(rulings.contracts)
+        if fresh.schemas != chain.schemas:
+            self._log.error("configuration_refused", detail="contracts changed their fields; restart to apply them")
+            return
+        if not pump.replace_chain(fresh, time.monotonic()):
+            self._reload.set()  # a store refuses at the moment; the next step tries again
+            return
+        notifier.reload(rulings.plan)
+        self._log.info("configuration_applied", rules=sum(len(contract.rules) for contract in rulings.contracts))
+
+    def _retain_results(self, notifier: "Notifier") -> None:
+        """Delete what of the results journal is old and was read by the notifier."""
+        from gateway.journal.retention import apply_retention
+
+        journal = self._settings.journal
+        try:
+            apply_retention(
+                self._settings.data / "results",
+                read_up_to=Offset(notifier.numbers().cursor),
+                now_ns=time.time_ns(),
+                age_s_max=journal.retention_age_s,
+                bytes_max=journal.retention_bytes,
+                hard_bytes_max=max(journal.retention_bytes, journal.disk_bytes_max),
+            )
+        except OSError as error:
+            self._log.error("results_retention_failed", detail=str(error))
 
     def _show(self, run_file: Path, status: Status) -> None:
         """Replace the run file; where the disk has no room the old one stands, which is no reason to end."""
@@ -259,18 +348,19 @@ class Processors:
             self._log.error("checkpoint_unreadable", detail=str(error), begin_at=reader.start_offset())
         return chain.empty_state(reader.start_offset())
 
-    def _start_observe(self, watch: "Watch") -> "ObserveServer":
+    def _start_observe(self, registry: "CollectorRegistry", notifier: "Notifier") -> "ObserveServer":
         from gateway.observe.http import ObserveServer
-        from gateway.observe.metrics import process_registry
 
-        registry = process_registry(process="processors", version=version("voltgate"))
-        watch.register_metrics(registry)
         observe = ObserveServer(
             host=self._settings.observe.host,
             port=self._settings.observe.processors_port,
             registry=registry,
-            live={"pump": self._heartbeat.check},
-            ready={"pump": self._heartbeat.check, "journal": lambda: self._journal_error},
+            live={"pump": self._heartbeat.check, "notifier": notifier.check_live},
+            ready={
+                "pump": self._heartbeat.check,
+                "journal": lambda: self._journal_error,
+                "notifier": notifier.check_ready,
+            },
         )
         observe.start()
         return observe
@@ -310,6 +400,7 @@ def serve(
     ready: Callable[[Status], None] = lambda _status: None,
     drain: bool = False,
     failpoint: FailpointHook = no_failpoint,
+    load: Callable[[], Settings] | None = None,
 ) -> int:
     """Run the processors until SIGTERM or SIGINT, or until the journal is drained; return the exit code.
 
@@ -318,6 +409,7 @@ def serve(
         ready: Called before the first batch.
         drain: End once the lake has all that is durable in the journal.
         failpoint: Called between the steps whose order the promise depends on.
+        load: Reads the configuration again on SIGHUP; without it only the files that it names are read again.
     """
     # Polars reads both once, at its import. Without the first it takes every core; the second lets its allocator keep
     # what one batch freed until the next one needs it (measured: 0.5 us of page faults per message less), and give it
@@ -335,6 +427,7 @@ def serve(
     processors = Processors(settings, log=log, drain=drain, failpoint=failpoint)
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, lambda _signum, _frame: processors.stop())
+    signal.signal(signal.SIGHUP, lambda _signum, _frame: processors.reload(load or (lambda: settings)))
     failure: Exception | None = None
     try:
         processors.run(ready)
@@ -370,10 +463,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             sys.stdout.write(msgspec.json.encode(status).decode() + "\n")
             sys.stdout.flush()
 
+    def load() -> Settings:
+        return load_settings(arguments.config, os.environ, overrides=overrides)
+
     try:
-        settings = load_settings(arguments.config, os.environ, overrides=overrides)
+        settings = load()
         failpoint = failpoint_hook(os.environ)
     except ConfigError as exc:
         sys.stderr.write(f"voltgate processors: {exc}\n")
         return EXIT_CONFIG
-    return serve(settings, ready=ready, drain=arguments.drain, failpoint=failpoint)
+    return serve(settings, ready=ready, drain=arguments.drain, failpoint=failpoint, load=load)

@@ -2,37 +2,48 @@
 
     1 read a batch
     2 run the chain on a copy of the state
-    3 write the outputs
-    4 write the rejects
-    5 replace the checkpoint: state and offset, one atomic file
+    3 tell what became of alerts
+    4 write the outputs
+    5 write the rejects
+    6 replace the checkpoint: state and offset, one atomic file
 
-A crash anywhere is mended by going on from the last checkpoint: what 3 and 4 wrote meanwhile is known to the stores by
-its offsets and is not written again, so 5 may be rare. While batch n is written in another thread, batch n+1 goes
-through 1 and 2; there is never more than one batch in each place, and they are written in order. More threads lose:
-decoding batch n+1 beside the windows of batch n took 8.6 us of CPU per message for 5.1, and was a third slower.
+A crash anywhere is mended by going on from the last checkpoint: what 3, 4 and 5 wrote meanwhile is known to the stores
+by its offsets and is not written again, so 6 may be rare.
+
+Batches are read every `interval_s`, because people wait for alerts; their outputs are gathered for `commit_interval_s`,
+because the lake wants few large files. While one group is written in another thread the next is gathered; there is
+never more than one in each place, and they are written in order. More threads lose: decoding batch n+1 beside the
+windows of batch n took 8.6 us of CPU per message for 5.1, and was a third slower.
+
+Where the lake refuses for so long that a group is full, the chain goes on ahead of it for the sake of alerts alone: its
+rows are dropped and made again once the lake takes what waits, and alerts that were told are known by their offsets.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor, Future
 from typing import Final, Protocol
 
 import msgspec
 import polars as pl
 
-from gateway.core.errors import SinkError
+from gateway.core.errors import JournalError, SinkError
 from gateway.core.failpoints import Failpoint, FailpointHook, no_failpoint
 from gateway.core.ids import Offset
 from gateway.core.limits import BATCH_BYTES_MAX, BATCH_ROWS_MAX
 from gateway.core.ports import CursorStore, JournalReader
 from gateway.core.records import Checkpoint, EntryBatch
-from processors.stages.chain import REJECTS, Chain, ChainState, Outputs
+from processors.stages.alert_record import LifeEvent
+from processors.stages.chain import REJECTS, Chain, ChainState, Outputs, merge_outputs
 
 CURSOR: Final = "lake"
+INTERVAL_S: Final = 0.2
 COMMIT_INTERVAL_S: Final = 5.0
 CHECKPOINT_INTERVAL_S: Final = 30.0
 CRASHES_IN_A_ROW_MAX: Final = 100
 """So many neighbours that all crash the chain are not poison but a fault of ours: better to stop, and keep them in the
 journal for a program that is mended, than to turn a fleet's data into rejects."""
+TELL_RETRY_S: Final = 1.0
+"""A disk that has no room for alerts is asked again so often."""
 POLL_S: Final = 0.1
 """How often an idle pump looks whether the journal has grown: two system calls."""
 
@@ -49,6 +60,17 @@ class Sink(Protocol):
         ...
 
 
+class Results(Protocol):
+    """Takes what became of alerts. `processors.sinks.results.ResultsJournal` is one."""
+
+    def append(self, events: Sequence[LifeEvent]) -> None:
+        """Make the events durable that are not yet; safe to repeat, also in other groups. Blocks.
+
+        Raises: JournalError: Nothing of it is durable; try again.
+        """
+        ...
+
+
 class Events(Protocol):
     """What a pump says to whoever watches: measures, logs, status files. Called in the pump's thread."""
 
@@ -57,7 +79,15 @@ class Events(Protocol):
         ...
 
     def refused(self, error: SinkError) -> None:
-        """Say that a store refused, and that reading has stopped until it takes the batch."""
+        """Say that a store refused, and that rows are kept until it takes them."""
+        ...
+
+    def not_told(self, error: JournalError) -> None:
+        """Say that the results journal refused alerts, and that nothing is read until it takes them."""
+        ...
+
+    def told(self, events: Sequence[LifeEvent]) -> None:
+        """Say that these events are durable; after a crash, or ahead of a lake that refuses, some come again."""
         ...
 
     def quarantined(self, offset: Offset, crash: BaseException) -> None:
@@ -80,6 +110,13 @@ class _Batch(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     state: ChainState
 
 
+class _Ahead(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """How far the chain went for the sake of alerts, past what waits for the lake."""
+
+    offset: Offset
+    state: ChainState
+
+
 class Pump:
     """Moves one journal into one sink. All calls from one thread.
 
@@ -87,13 +124,15 @@ class Pump:
         reader: The journal.
         chain: What turns entries into rows.
         sink: Where rows go.
+        results: Where alerts go.
         cursors: Where the checkpoint is kept.
         state: State to go on from, at its `next_offset`.
         writer: Runs the writes, one at a time, in order.
         events: Whoever watches.
-        rows_max: Entries read at once; as many waiting are read without regard to `commit_interval_s`.
+        rows_max: Entries read at once, and written at once; as many waiting are read without regard to `interval_s`.
         bytes_max: Payload bytes read at once.
-        commit_interval_s: Entries wait up to this long for company, so that the stores get few large files.
+        interval_s: How often the journal is read: alerts wait for so long.
+        commit_interval_s: Rows wait up to this long for company, so that the stores get few large files.
         checkpoint_interval_s: How often the state is stored.
         failpoint: Called between the steps.
     """
@@ -104,29 +143,37 @@ class Pump:
         reader: JournalReader,
         chain: Chain,
         sink: Sink,
+        results: Results,
         cursors: CursorStore,
         state: ChainState,
         writer: Executor,
         events: Events,
         rows_max: int = BATCH_ROWS_MAX,
         bytes_max: int = BATCH_BYTES_MAX,
+        interval_s: float = INTERVAL_S,
         commit_interval_s: float = COMMIT_INTERVAL_S,
         checkpoint_interval_s: float = CHECKPOINT_INTERVAL_S,
         failpoint: FailpointHook = no_failpoint,
     ) -> None:
-        self._reader, self._chain, self._sink, self._cursors = reader, chain, sink, cursors
+        self._reader, self._chain, self._sink, self._results, self._cursors = reader, chain, sink, results, cursors
         self._writer, self._events, self._failpoint = writer, events, failpoint
         self._rows_max, self._bytes_max = rows_max, bytes_max
+        self._interval_s = min(interval_s, commit_interval_s)
         self._commit_interval_s, self._checkpoint_interval_s = commit_interval_s, checkpoint_interval_s
         self._state = state
         self._read_offset = state.next_offset
         self._committed = state
         self._committed_offset = self._stored_offset = state.next_offset
+        self._untold: list[_Batch] = []
+        self._gathered: list[_Batch] = []
+        self._gathered_at_s = 0.0
         self._waiting: list[_Batch] = []
         self._writing: tuple[_Batch, Future[None]] | None = None
+        self._ahead: _Ahead | None = None
         self._read_at_s: float | None = None
         self._stored_at_s: float | None = None
         self._retry_at_s: float | None = None
+        self._tell_at_s = 0.0
         self._crashes_in_a_row = 0
 
     @property
@@ -162,12 +209,25 @@ class Pump:
 
         False means that a store refused; the rows come again from the journal.
         """
-        while self._retry_at_s is None and (self._writing or self._waiting):
+        self._tell(now_s)
+        while self._retry_at_s is None and (self._writing or self._waiting or self._gathered):
+            self._close_group()
             self._settle(now_s)
-        return not self._waiting and self._writing is None
+        return not (self._untold or self._gathered or self._waiting or self._writing)
+
+    def replace_chain(self, chain: Chain, now_s: float) -> bool:
+        """Go on with another chain that makes the same tables; return False where a store keeps us from it now.
+
+        Between two batches, and only with everything written: what was read so far was made by the old rules.
+        """
+        if not self.flush(now_s):
+            return False
+        self._state = self._committed = chain.from_bytes(self._chain.to_bytes(self._state))
+        self._chain, self._ahead = chain, None
+        return True
 
     def checkpoint(self, now_s: float) -> None:
-        """5 replace the checkpoint by what is in the stores; nothing is stored where nothing is new."""
+        """6 replace the checkpoint by what is in the stores; nothing is stored where nothing is new."""
         self._stored_at_s = now_s
         if self._committed_offset == self._stored_offset:
             return
@@ -183,40 +243,105 @@ class Pump:
         self._events.checkpointed(self._stored_offset, len(state))
 
     def _advance(self, now_s: float, *, hurry: bool) -> float:
-        if self._retry_at_s is not None:
-            if now_s < self._retry_at_s:
-                return self._retry_at_s - now_s
+        if not self._tell(now_s):
+            return self._tell_at_s - now_s
+        if self._retry_at_s is not None and now_s >= self._retry_at_s:
             self._retry_at_s = None
-        if self._waiting:
-            # One batch is being written and one waits: nothing more is read until the first has arrived.
+        if self._retry_at_s is None and (self._writing is None or self._writing[1].done()):
+            if self._is_group_due(now_s, hurry=hurry):
+                self._close_group()
             self._settle(now_s)
+        if self._room() > 0:
+            pause_s = self._read(now_s, hurry=hurry)
+        elif self._retry_at_s is None:
+            self._settle(now_s)  # a slow store: nothing more is read until it has taken a group
             return 0.0
-        pause_s = self._read(now_s, hurry=hurry)
-        if self._writing is None:
-            if self._waiting:
-                self._start_write()
-        elif not self._waiting:
-            self._settle(now_s)
-        return pause_s
+        else:
+            pause_s = self._read_ahead(now_s)
+        return pause_s if self._retry_at_s is None else min(pause_s, max(0.0, self._retry_at_s - now_s))
+
+    def _room(self) -> int:
+        """Return how many entries the group that is gathered may still take."""
+        return self._rows_max - (self._read_offset - self._gathered_from())
+
+    def _gathered_from(self) -> Offset:
+        """Return the offset at which what is gathered begins."""
+        if self._waiting:
+            return self._waiting[-1].outputs.end_offset
+        return self._writing[0].outputs.end_offset if self._writing is not None else self._committed_offset
+
+    def _is_group_due(self, now_s: float, *, hurry: bool) -> bool:
+        return hurry or self._room() <= 0 or now_s - self._gathered_at_s >= self._commit_interval_s
 
     def _read(self, now_s: float, *, hurry: bool) -> float:
-        """1 and 2: read a batch if it is time, and run the chain; return the seconds until it may be time again."""
+        """1 to 3: read a batch if it is time, and run the chain; return the seconds until it may be time again."""
         if self._read_at_s is None:
             self._read_at_s = now_s
         waiting = self._reader.end_offset() - self._read_offset
-        wait_s = self._read_at_s + self._commit_interval_s - now_s
-        if waiting <= 0 or (waiting < self._rows_max and wait_s > 0 and not hurry):
+        wait_s = self._read_at_s + self._interval_s - now_s
+        if waiting <= 0 or (waiting < self._room() and wait_s > 0 and not hurry):
             return POLL_S if waiting <= 0 else min(wait_s, POLL_S)
-        batch = self._reader.read(self._read_offset, rows_max=self._rows_max, bytes_max=self._bytes_max)
+        batch = self._reader.read(self._read_offset, rows_max=self._room(), bytes_max=self._bytes_max)
         self._failpoint(Failpoint.PUMP_AFTER_READ)
         self._read_at_s = now_s
         if batch.end_offset == self._read_offset:
             return POLL_S
-        self._waiting = self._run(batch, self._state)
+        self._untold = self._run(batch, self._state)
         self._failpoint(Failpoint.PUMP_AFTER_CHAIN)
-        self._state = self._waiting[-1].state
+        self._state = self._untold[-1].state
         self._read_offset = batch.end_offset
-        return 0.0
+        return 0.0 if self._tell(now_s) else self._tell_at_s - now_s
+
+    def _tell(self, now_s: float) -> bool:
+        """3: tell what became of alerts, then gather the rows; return whether nothing is left to tell."""
+        if not self._untold:
+            return True
+        if now_s < self._tell_at_s:
+            return False
+        if not self._append_events(self._untold, now_s):
+            return False
+        if not self._gathered:
+            self._gathered_at_s = now_s
+        self._gathered += self._untold
+        self._untold = []
+        return True
+
+    def _append_events(self, batches: Sequence[_Batch], now_s: float) -> bool:
+        events = [event for batch in batches for event in batch.outputs.events]
+        if not events:
+            return True
+        try:
+            self._results.append(events)
+        except JournalError as error:
+            self._tell_at_s = now_s + TELL_RETRY_S
+            self._events.not_told(error)
+            return False
+        self._events.told(events)
+        return True
+
+    def _read_ahead(self, now_s: float) -> float:
+        """1 to 3 past what the lake has no room for: its rows are dropped, and made again when it takes them."""
+        ahead = self._ahead
+        if ahead is None or ahead.offset < self._read_offset:
+            ahead = _Ahead(offset=self._read_offset, state=self._state)
+        assert self._read_at_s is not None, "something was read before"
+        if now_s < max(self._read_at_s + self._interval_s, self._tell_at_s):
+            return self._interval_s
+        self._read_at_s = now_s
+        batch = self._reader.read(ahead.offset, rows_max=self._rows_max, bytes_max=self._bytes_max)
+        if batch.end_offset > ahead.offset:
+            batches = self._run(batch, ahead.state)
+            if self._append_events(batches, now_s):
+                self._ahead = _Ahead(offset=batch.end_offset, state=batches[-1].state)
+        return self._interval_s
+
+    def _close_group(self) -> None:
+        """Let what is gathered wait for its turn as one, unless another already does."""
+        if self._waiting or not self._gathered:
+            return
+        gathered, self._gathered = self._gathered, []
+        outputs = merge_outputs([batch.outputs for batch in gathered])
+        self._waiting.append(_Batch(outputs=outputs, state=gathered[-1].state))
 
     def _run(self, batch: EntryBatch, state: ChainState) -> list[_Batch]:
         """Run the chain; where it crashes, halve the batch until the entry that crashes it stands alone.
@@ -246,35 +371,30 @@ class Pump:
             outputs, after = self._chain.quarantine(batch, state, crash)
         return _Batch(outputs=outputs, state=after)
 
-    def _start_write(self) -> None:
-        batch = self._waiting.pop(0)
-        self._writing = batch, self._writer.submit(self._write, batch.outputs)
-
     def _write(self, outputs: Outputs) -> None:
-        """3 and 4."""
+        """4 and 5."""
         rows = {name: frame for name, frame in outputs.tables.items() if name != REJECTS}
         self._sink.write(rows, end_offset=outputs.end_offset)
         self._failpoint(Failpoint.PUMP_AFTER_WRITE)
         self._sink.write({REJECTS: outputs.tables[REJECTS]}, end_offset=outputs.end_offset)
 
     def _settle(self, now_s: float) -> None:
-        """Wait for the write under way and start the next; a refusal keeps both and sets the time of the next try."""
-        if self._writing is None:
-            self._start_write()
-            return
-        batch, future = self._writing
-        self._writing = None
-        try:
-            future.result()
-        except SinkError as error:
-            self._waiting.insert(0, batch)
-            self._retry_at_s = now_s + error.retry_after_s
-            self._events.refused(error)
-            return
-        self._committed, self._committed_offset = batch.state, batch.outputs.end_offset
-        self._events.committed(batch.outputs, batch.state)
+        """Wait for the write under way, then start the next; a refusal keeps it and sets the time of the next try."""
+        if self._writing is not None:
+            batch, future = self._writing
+            self._writing = None
+            try:
+                future.result()
+            except SinkError as error:
+                self._waiting.insert(0, batch)
+                self._retry_at_s = now_s + error.retry_after_s
+                self._events.refused(error)
+                return
+            self._committed, self._committed_offset = batch.state, batch.outputs.end_offset
+            self._events.committed(batch.outputs, batch.state)
         if self._waiting:
-            self._start_write()
+            batch = self._waiting.pop(0)
+            self._writing = batch, self._writer.submit(self._write, batch.outputs)
 
 
 def _halves(batch: EntryBatch) -> tuple[EntryBatch, EntryBatch]:

@@ -1,13 +1,29 @@
 """From settings and contracts to open stores: the lake with its tables, and the jobs that keep it in shape."""
 
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
 from gateway.core.failpoints import FailpointHook
 from gateway.core.settings import Settings
+from gateway.journal.reader import SegmentReader
+from gateway.observe.logs import Logger
 from gateway.wire.ocpp.records import TRANSACTION
 from processors.contracts.catalogue import aggregate_comments, reading_comments
 from processors.contracts.load import ContractSet, load_contracts
 from processors.contracts.model import BASE_DESCRIPTIONS
+from processors.contracts.rule_overrides import with_rule_overrides
 from processors.jobs.upkeep import KeptTable, Upkeep
+from processors.notices.config import KINDS, Kind, NoticePlan
+from processors.notices.load import load_alerts
+from processors.notifier import Notifier
 from processors.sinks.lake import Lake, LakeTable
+from processors.sinks.lane import Sender
+from processors.stages.alert_notes import ALERT_COMMENTS, ALERT_DESCRIPTION
+from processors.stages.alerts import ALERTS
 from processors.stages.chain import RAW, REJECTS, Chain, windows_table
 from processors.stages.session_notes import SESSION_COMMENTS, SESSION_DESCRIPTION
 from processors.stages.sessions import SESSIONS
@@ -20,6 +36,76 @@ def contracts_of(settings: Settings) -> ContractSet:
     return load_contracts([directory] if settings.contracts or directory.is_dir() else [])
 
 
+class Rulings(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """What people want to be told of.
+
+    Attributes:
+        contracts: All contracts, with the rules as they are overridden.
+        plan: Who is told of which alerts.
+    """
+
+    contracts: ContractSet
+    plan: NoticePlan
+
+
+def rulings_of(settings: Settings, environ: Mapping[str, str]) -> Rulings:
+    """Return contracts and notices of an installation. Raises: ConfigError: Something in its files cannot be used."""
+    contracts, plan = contracts_of(settings), NoticePlan()
+    if (file := settings.alerts_file) is not None:
+        overrides, plan = load_alerts(file, read_secret=partial(_read_secret, environ))
+        if overrides is not None:
+            contracts = with_rule_overrides(contracts, overrides)
+    return Rulings(contracts=contracts, plan=plan)
+
+
+def _read_secret(environ: Mapping[str, str], kind: Literal["env", "file"], name: str) -> str:
+    if kind == "env":
+        return environ[name]
+    return Path(name).read_text("utf-8").strip()
+
+
+def make_notifier(
+    settings: Settings,
+    plan: NoticePlan,
+    *,
+    log: Logger,
+    now_ns: Callable[[], int],
+    latency: Callable[[float], None],
+) -> Notifier:
+    """Return the notifier of an installation, not started; it reads the results journal from where it was."""
+    return Notifier(
+        reader=SegmentReader(settings.data / "results"),
+        path=settings.data / "notices.sqlite",
+        plan=plan,
+        senders=_Senders(now_s=lambda: now_ns() / 1e9),
+        log=log,
+        now_us=lambda: now_ns() // 1000,
+        latency=latency,
+    )
+
+
+class _Senders(dict[Kind, Sender]):
+    """Kind of receiver -> how it is reached, made when first asked for.
+
+    That takes a third of a second of imports, which a restart where nobody is to be told need not wait for.
+    """
+
+    def __init__(self, *, now_s: Callable[[], float]) -> None:
+        super().__init__()
+        self._now_s = now_s
+
+    def __missing__(self, kind: Kind) -> Sender:
+        from processors.sinks.mail import MailSender
+        from processors.sinks.webhook_guard import Lookups
+        from processors.sinks.webhooks import WebhookSender
+
+        lookups = Lookups()
+        webhooks = WebhookSender(lookups=lookups, now_s=self._now_s)
+        self.update(dict.fromkeys(KINDS, webhooks))
+        self["email"] = MailSender(lookups=lookups)
+        return self[kind]
+
+
 def open_lake(settings: Settings, contracts: ContractSet, chain: Chain, failpoint: FailpointHook) -> Lake:
     """Return the lake with a table for everything the chain makes, described by the contracts.
 
@@ -27,11 +113,11 @@ def open_lake(settings: Settings, contracts: ContractSet, chain: Chain, failpoin
         ConfigError: A table on disk has another type for a column than its contract.
         SinkError: The store cannot be reached.
     """
-    comments: dict[str, dict[str, str]] = {SESSIONS: SESSION_COMMENTS}
+    comments: dict[str, dict[str, str]] = {SESSIONS: SESSION_COMMENTS, ALERTS: ALERT_COMMENTS}
     for contract in contracts:
         comments[contract.stream] = reading_comments(contract)
         comments[windows_table(contract.stream)] = aggregate_comments(contract)
-    descriptions = {SESSIONS: SESSION_DESCRIPTION}
+    descriptions = {SESSIONS: SESSION_DESCRIPTION, ALERTS: ALERT_DESCRIPTION}
     descriptions |= {contract.stream: contract.description for contract in contracts}
     tables = [
         LakeTable(
@@ -75,6 +161,8 @@ def make_upkeep(
     # A session is what its transaction's events add up to, so it is kept as long as what other streams add up to.
     transactions = contracts.by_stream(TRANSACTION)
     keep_s[SESSIONS] = transactions.retention.windows_s if transactions else 0.0
+    # Alerts tell what became of readings, as windows do, and there are few of them.
+    keep_s[ALERTS] = max(contract.retention.windows_s for contract in contracts)
     return Upkeep(
         [
             KeptTable(name=name, handle=handle, writer=lake.compacted_writer(name), keep_s=keep_s[name])

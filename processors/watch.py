@@ -1,18 +1,20 @@
 """What a running pump shows: log lines at changes of state, metrics, and the numbers of the run file."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Final
 
 from prometheus_client import CollectorRegistry
 
-from gateway.core.errors import SinkError
+from gateway.core.errors import JournalError, SinkError
 from gateway.core.ids import Offset
 from gateway.core.ports import JournalReader
 from gateway.observe.logs import Logger
-from gateway.observe.metrics import Counted, Sampled
+from gateway.observe.metrics import Counted, Sampled, by_reason
+from processors.notifier import Notifier
 from processors.pump import CURSOR
+from processors.stages.alert_record import LifeEvent
 from processors.stages.chain import RAW, ChainState, Outputs
 
 TRACEBACKS_MAX: Final = 20
@@ -29,13 +31,24 @@ class Watch:
         now_ns: UTC nanoseconds.
         reader: For the journal's end.
         state: What was in the lake when we started.
+        notifier: Who tells people of alerts.
     """
 
-    def __init__(self, *, log: Logger, now_ns: Callable[[], int], reader: JournalReader, state: ChainState) -> None:
+    def __init__(
+        self,
+        *,
+        log: Logger,
+        now_ns: Callable[[], int],
+        reader: JournalReader,
+        state: ChainState,
+        notifier: Notifier,
+    ) -> None:
+        self._notifier = notifier
         self._log, self._now_ns, self._reader = log, now_ns, reader
         self.offset, self.ledger = state.next_offset, state.ledger
         self.received_at: datetime | None = None
         self.sink_error: str | None = None
+        self.results_error: str | None = None
         self.refusals = self.commits = self.quarantines = 0
         self.fresh_at: dict[str, datetime] = {}
         self.jobs: dict[tuple[str, ...], int] = {}
@@ -71,6 +84,18 @@ class Watch:
         if self.sink_error is None:
             self._log.error("lake_refuses", detail=str(error), offset=self.offset)
         self.sink_error = str(error)
+
+    def not_told(self, error: JournalError) -> None:
+        """See Events."""
+        if self.results_error is None:
+            self._log.error("results_journal_refuses", detail=str(error))
+        self.results_error = str(error)
+
+    def told(self, events: Sequence[LifeEvent]) -> None:
+        """See Events."""
+        if self.results_error is not None:
+            self._log.info("results_journal_takes_again")
+            self.results_error = None
 
     def quarantined(self, offset: Offset, crash: BaseException) -> None:
         """See Events."""
@@ -117,6 +142,34 @@ class Watch:
             "Readings that decoding changed.",
             ["stream", "code"],
             by_code("flags"),
+        )
+        counted(
+            "voltgate_alert_revisions",
+            "Revisions of alerts by state, and findings and orders that changed nothing by reason.",
+            ["what"],
+            lambda: {(what,): n for what, n in self.ledger.alerts.items()},
+        )
+        numbers = self._notifier.numbers
+        counted(
+            "voltgate_notices",
+            "Tries to send notices.",
+            ["receiver", "outcome"],
+            lambda: {key: float(n) for key, n in numbers().deliveries.items()},
+        )
+        counted(
+            "voltgate_notices_suppressed", "Notices held back.", ["reason"], by_reason(lambda: numbers().suppressed)
+        )
+        sampled(
+            "voltgate_notices_kept",
+            "In the outbox.",
+            ["receiver", "state"],
+            lambda: {key: float(n) for key, n in numbers().kept.items()},
+        )
+        sampled(
+            "voltgate_receiver_circuit",
+            "0 closed, 1 half-open, 2 open, 3 disabled.",
+            ["receiver"],
+            lambda: {(name,): level for name, level in numbers().circuits.items()},
         )
         counted("voltgate_late_revised", "Late readings merged.", ["stream"], by_stream("late_revised"))
         counted("voltgate_late_dropped", "Readings too late for a window.", ["stream"], by_stream("late_dropped"))

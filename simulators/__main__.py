@@ -26,6 +26,7 @@ from simulators.depot import DepotConfig, DepotSummary, run_depot
 from simulators.faults import FaultRates
 from simulators.load import LoadConfig, LoadSummary, run_load
 from simulators.replay import ReplayConfig, ReplaySummary, run_replay
+from simulators.scenarios.orders import CHARGER_KINDS, VEHICLE_KINDS, FaultOrder, read_order
 from simulators.target import DEFAULT_TENANT, Credentials, Progress, SimulationError, Target
 from simulators.vehicles.fleet import VehiclesConfig, VehiclesSummary, run_vehicles
 
@@ -77,6 +78,8 @@ def _run(arguments: argparse.Namespace, stop: asyncio.Event) -> Coroutine[Any, A
     if kind in ("chargers", "replay-sessions", "depot"):
         names = [name for name in CentralSystem.__struct_fields__ if name in given]
         given["server"] = CentralSystem(credentials=credentials, **{name: given.pop(name) for name in names})
+    if "scenarios" in given:
+        given["scenarios"] = tuple(given["scenarios"])
     match kind:
         case "vehicles":
             given["faults"] = FaultRates(**{name: given.pop(name) for name in FaultRates.__struct_fields__})
@@ -137,6 +140,14 @@ def _probability(text: str) -> float:
     return value
 
 
+def _order(text: str) -> FaultOrder:
+    """Return the order. Raises: argparse.ArgumentTypeError: The text is none."""
+    try:
+        return read_order(text)
+    except SimulationError as exc:
+        raise argparse.ArgumentTypeError(str(exc)) from exc
+
+
 def _parser(prog: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=prog, description="Play devices against any MQTT or OCPP server.")
     kinds = parser.add_subparsers(dest="simulator", required=True)
@@ -167,8 +178,21 @@ def _vehicles(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--buses", type=int, default=defaults.buses)
     parser.add_argument("--cars", type=int, default=defaults.cars)
     _run_options(parser)
+    _fault_option(parser, VEHICLE_KINDS)
     for name in FaultRates.__struct_fields__:
         parser.add_argument(f"--{name}", type=_probability, default=0.0, help="probability per message")
+
+
+def _fault_option(parser: argparse.ArgumentParser, kinds: tuple[str, ...]) -> None:
+    parser.add_argument(
+        "--fault",
+        dest="scenarios",
+        type=_order,
+        action="append",
+        default=[],
+        metavar="KIND[:DEVICE]@SECONDS",
+        help=f"lets a device fail, repeatable; KIND: {', '.join(kinds)}; SECONDS: simulated, after the start",
+    )
 
 
 def _run_options(parser: argparse.ArgumentParser) -> None:
@@ -204,6 +228,7 @@ def _load(parser: argparse.ArgumentParser) -> None:
 def _chargers(parser: argparse.ArgumentParser) -> None:
     defaults = ChargersConfig()
     _run_options(parser)
+    _fault_option(parser, CHARGER_KINDS)
     parser.add_argument("--count", type=int, default=defaults.count)
     parser.add_argument("--prefix", default=defaults.prefix, help="of the chargers' ids")
     parser.add_argument("--version", choices=("mixed", *VERSIONS), default=defaults.version)
@@ -233,6 +258,7 @@ def _replay_sessions(parser: argparse.ArgumentParser) -> None:
 def _depot(parser: argparse.ArgumentParser) -> None:
     defaults = DepotConfig(target=Target())
     _run_options(parser)
+    _fault_option(parser, (*VEHICLE_KINDS, *CHARGER_KINDS))
     parser.add_argument("--buses", type=int, default=defaults.buses)
     parser.add_argument("--cars", type=int, default=defaults.cars)
     parser.add_argument("--chargers", type=int, default=defaults.chargers)

@@ -27,6 +27,7 @@ from simulators.chargers.records import Records
 from simulators.chargers.session import Token
 from simulators.chargers.station import Station
 from simulators.faults import FaultRates
+from simulators.scenarios.orders import CHARGER_KINDS, VEHICLE_KINDS, FaultOrder, orders_of
 from simulators.target import OnProgress, Progress, SimulationError, Target, first_error, no_progress
 from simulators.truth import TruthFile
 from simulators.vehicles.drive import STEP_S, Plug
@@ -55,6 +56,7 @@ class DepotConfig(msgspec.Struct, frozen=True, kw_only=True):
         plugged: Part of the vehicles that begin at a charger: half of them need 20 to 60 s more, half have just begun.
         anonymous: Part of the sessions with a token that belongs to no vehicle.
         faults: What goes wrong with vehicles.
+        scenarios: What goes wrong with vehicles and chargers, with whom and when.
         charger_dirt: Part of the meter values with what no schema allows.
         truth_file: Where to note what vehicles sent, or None.
         charger_truth_file: Where to note sessions, or None.
@@ -75,6 +77,7 @@ class DepotConfig(msgspec.Struct, frozen=True, kw_only=True):
     plugged: float = 0.35
     anonymous: float = 0.15
     faults: FaultRates = FaultRates()
+    scenarios: tuple[FaultOrder, ...] = ()
     charger_dirt: float = 0.0
     truth_file: Path | None = None
     charger_truth_file: Path | None = None
@@ -91,6 +94,7 @@ class DepotConfig(msgspec.Struct, frozen=True, kw_only=True):
             seed=self.seed,
             pace=self.pace,
             faults=self.faults,
+            scenarios=tuple(order for order in self.scenarios if order.kind in VEHICLE_KINDS),
             truth_file=self.truth_file,
         )
 
@@ -105,6 +109,7 @@ class DepotConfig(msgspec.Struct, frozen=True, kw_only=True):
             pace=self.pace,
             meter_interval_s=self.meter_interval_s,
             faults=ChargerFaultRates(dirt=self.charger_dirt),
+            scenarios=tuple(order for order in self.scenarios if order.kind in CHARGER_KINDS),
         )
 
 
@@ -299,6 +304,7 @@ async def run_depot(
     charging.check(config.of_chargers())
     if config.buses + config.cars < 1:
         raise SimulationError("the fleet is empty; give buses or cars")
+    scenarios = orders_of(config.of_vehicles().scenarios, vehicle_ids(config.of_vehicles()), VEHICLE_KINDS)
     began_s = time.monotonic()
     began_us = charging.began_us(now_ns(), pace=config.pace, seconds=config.seconds)
     clock = Clock(began_us=began_us, pace=config.pace)
@@ -314,6 +320,7 @@ async def run_depot(
                 truth,
                 connect=world.connect,
                 plugged_soc=world.begin(name, config.plugged),
+                scenarios=scenarios.get(name, ()),
             )
             for i, name in enumerate(vehicle_ids(vehicles_config))
         ]

@@ -1,7 +1,9 @@
 """What was sent, what was acknowledged, and what must come out of it: the oracle's side of a scenario.
 
 A file of JSON lines, append-only. `{"sent": {...}}` is written before a message goes to the network,
-`{"acknowledged": n}` when its acknowledgement arrives. Writing and reading need memory for the messages in flight only.
+`{"acknowledged": n}` when its acknowledgement arrives, `{"fault": {...}}` when a scenario begins, and again when more
+of it becomes known: the last row of a device and kind holds. Writing and reading need memory for the messages in flight
+only.
 """
 
 import json
@@ -30,6 +32,30 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     rejects: dict[str, int] = msgspec.field(default_factory=dict)
     duplicates: int = 0
     flags: tuple[str, ...] = ()
+
+
+class FaultTruth(msgspec.Struct, frozen=True, kw_only=True):
+    """A fault that befell a device on purpose, and what must be noticed of it.
+
+    Attributes:
+        device_id: Whose.
+        kind: Such as `thermal-runaway`.
+        began_at: ISO 8601, true time.
+        ended_at: The same, None while it goes on.
+        critical_at: When harm is done or becomes inevitable; None where there is no such moment, or not yet.
+        rules: Any of these (`stream/rule`) is the alert that has to come.
+        deadline_at: By when at the latest, the same; None as long as that is not known.
+        part: Of the device, such as a connector.
+    """
+
+    device_id: str
+    kind: str
+    began_at: str
+    rules: tuple[str, ...]
+    ended_at: str | None = None
+    critical_at: str | None = None
+    deadline_at: str | None = None
+    part: str | None = None
 
 
 ONE_ROW = Outcome(rows=1)
@@ -121,6 +147,11 @@ class TruthFile:
         """Note that message `number` was acknowledged."""
         self._write({"acknowledged": number})
 
+    def fault(self, truth: FaultTruth) -> None:
+        """Note a fault, as far as it is known; it is with the kernel at once."""
+        self._write(fault_line(truth))
+        self.flush()
+
     def flush(self) -> None:
         """Hand everything to the kernel."""
         self._file.flush()
@@ -131,6 +162,25 @@ class TruthFile:
 
     def _write(self, line: dict[str, object]) -> None:
         self._file.write(json.dumps(line, separators=(",", ":")) + "\n")
+
+
+def fault_line(truth: FaultTruth) -> dict[str, object]:
+    """Return a fault as a row of a truth file, of vehicles or of chargers."""
+    return {"fault": {k: v for k, v in msgspec.structs.asdict(truth).items() if v is not None}}
+
+
+def read_faults(path: Path) -> list[FaultTruth]:
+    """Return the faults of a truth file of vehicles or chargers, each as last noted, in the order they began.
+
+    A torn last line is left out. Raises: ValueError: A line that says it is a fault is none.
+    """
+    found: dict[tuple[str, str, str | None], FaultTruth] = {}
+    with path.open("rb") as file:
+        for line in file:
+            if line.startswith(b'{"fault"') and line.endswith(b"\n"):
+                truth = msgspec.json.decode(line, type=dict[str, FaultTruth])["fault"]
+                found[truth.device_id, truth.kind, truth.part] = truth
+    return sorted(found.values(), key=lambda truth: (truth.began_at, truth.device_id, truth.kind))
 
 
 def read_truth(path: Path) -> Iterator[tuple[Sent, bool]]:
@@ -149,6 +199,8 @@ def read_truth(path: Path) -> Iterator[tuple[Sent, bool]]:
                 if "sent" in entry:
                     sent = msgspec.convert(entry["sent"], Sent)
                     waiting[sent.number] = sent
+                elif "fault" in entry:
+                    msgspec.convert(entry["fault"], FaultTruth)
                 else:
                     yield waiting.pop(entry["acknowledged"]), True
             except (ValueError, KeyError, msgspec.ValidationError) as exc:

@@ -74,10 +74,9 @@ class Installation:
         assert self.process is not None
         assert self.process.poll() is None, (self.data / "run.log").read_text()[-2000:]
         try:
-            os.kill(self.run_file(program)["pid"], 0)
-        except (FileNotFoundError, ProcessLookupError):
+            return _is_alive(self.run_file(program)["pid"])
+        except FileNotFoundError:
             return False
-        return True
 
     def run_file(self, program: str) -> dict[str, Any]:
         """Return what a program says of itself."""

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from voltgate import cli_orders
+from voltgate import cli_alerts, cli_kpis, cli_orders
 from voltgate.cli_options import ConfigOption, DataOption, JsonOption, LimitOption, load_settings, new_group
 
 app = typer.Typer(
@@ -34,6 +34,8 @@ device = _group("device", "Devices that may connect.")
 app.add_typer(cli_orders.command, name="command")
 app.add_typer(cli_orders.charger, name="charger")
 app.add_typer(cli_orders.asset, name="asset")
+app.add_typer(cli_alerts.alerts, name="alerts")
+app.add_typer(cli_kpis.kpi, name="kpi")
 
 
 # ---- run -------------------------------------------------------------------------------------------------------------

@@ -47,7 +47,7 @@ def children(settings: Settings, config: Path | None = None) -> list[Child]:
     arguments = _arguments(config)
     return [
         Child("gateway", ["-m", "gateway", *arguments], environ=environ, reloads=True),
-        Child("processors", ["-m", "processors", *arguments], environ=environ),
+        Child("processors", ["-m", "processors", *arguments], environ=environ, reloads=True),
     ]
 
 

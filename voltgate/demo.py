@@ -22,6 +22,7 @@ from gateway.core.settings import Settings
 from gateway.observe.run_files import write_private
 from voltgate import compose
 from voltgate.asset_commands import say_asset
+from voltgate.demo_alerts import ALERTS_FILE, AlertDesk
 from voltgate.demo_view import LiveView, session_lines
 from voltgate.ledger import read_balance
 from voltgate.output import Exit, say
@@ -39,11 +40,13 @@ BUS_SHARE = 0.75
 GARBAGE_SHARE, DUPLICATE_SHARE, DIRT_SHARE = 0.002, 0.005, 0.02
 """A fleet is never clean; the ledger shows where the dirt goes."""
 SESSIONS_SHOWN = 10
+FAULT, FAULT_AT_S = "thermal-runaway", 15.0
+"""What happens to one of the buses, and how long after the start."""
 
 
 def run_demo(data: Path, *, duration_s: float | None, vehicles: int, chargers: int, port: int, ocpp_port: int) -> int:
     """Run until `duration_s` or Ctrl-C, print sessions and ledger, and return 0 when that balances."""
-    stop = stop_on_signals()
+    stop, began_s = stop_on_signals(), time.monotonic()
     say("voltgate demo: nothing leaves this computer")
     (data / "run").mkdir(parents=True, exist_ok=True)
     settings = compose.load(
@@ -53,12 +56,13 @@ def run_demo(data: Path, *, duration_s: float | None, vehicles: int, chargers: i
             "gateway.mqtt.port": _free_port(port),
             "gateway.ocpp.port": _free_port(ocpp_port),
             "processors.commit_interval_s": COMMIT_INTERVAL_S,
+            "alerts": str(data / "run" / ALERTS_FILE),
         },
     )
     fleet = fleet_of(vehicles, chargers)
     credentials = register(settings, fleet)
-    programs = compose.children(settings)
-    with (data / "run" / "demo.log").open("ab") as log:
+    with (data / "run" / "demo.log").open("ab") as log, AlertDesk(data, say) as desk:
+        programs = compose.children(settings)
         supervisor = Supervisor([], say=lambda line: None, log=log)
         try:
             for program in programs:
@@ -66,10 +70,11 @@ def run_demo(data: Path, *, duration_s: float | None, vehicles: int, chargers: i
                 supervisor.start(program)
                 _wait_ready(settings, program, stop)
             _publish_facts(settings, fleet)
-            supervisor.children.insert(0, _depot(settings, credentials, fleet))
+            fault_s = max(1.0, FAULT_AT_S - (time.monotonic() - began_s))
+            supervisor.children.insert(0, _depot(settings, credentials, fleet, fault_s))
             supervisor.start(supervisor.children[0])
-            _banner(settings, fleet, duration_s, data)
-            _watch(supervisor, settings, stop, duration_s)
+            _banner(settings, fleet, duration_s, data, desk)
+            _watch(supervisor, settings, stop, duration_s, desk)
         except DemoError as exc:
             say(f"voltgate: {exc}; the programs' own words are in {log.name}")
             return Exit.FAILED
@@ -163,12 +168,13 @@ def _wait_ready(settings: Settings, child: Child, stop: threading.Event) -> None
             raise DemoError(f"{child.name} is not ready after {START_TIMEOUT_S:g} s")
 
 
-def _depot(settings: Settings, credentials: Path, fleet: "DepotConfig") -> Child:
+def _depot(settings: Settings, credentials: Path, fleet: "DepotConfig", fault_s: float) -> Child:
     endpoints = _endpoints(settings)
     argv = ["-m", "simulators", "depot", "--host", endpoints["mqtt_host"], "--port", str(endpoints["mqtt_port"])]
     argv += ["--url", ocpp_url(endpoints), "--credentials", str(credentials)]
     argv += ["--buses", str(fleet.buses), "--cars", str(fleet.cars), "--chargers", str(fleet.chargers)]
     argv += ["--garbage", str(GARBAGE_SHARE), "--duplicate", str(DUPLICATE_SHARE), "--charger-dirt", str(DIRT_SHARE)]
+    argv += ["--fault", f"{FAULT}@{fault_s:.1f}"]
     return Child("simulators", argv)
 
 
@@ -184,19 +190,23 @@ def _endpoints(settings: Settings) -> dict[str, Any]:
     return run_file
 
 
-def _banner(settings: Settings, fleet: "DepotConfig", duration_s: float | None, data: Path) -> None:
+def _banner(settings: Settings, fleet: "DepotConfig", duration_s: float | None, data: Path, desk: AlertDesk) -> None:
     endpoints = _endpoints(settings)
     end = f"ends by itself after {duration_s:g} s" if duration_s else "Ctrl-C stops"
     vehicles = fleet.buses + fleet.cars
     say(f"  MQTT     {endpoints['mqtt_host']}:{endpoints['mqtt_port']}")
     say(f"  OCPP     {ocpp_url(endpoints)}/{{id}}")
     say(f"  Metrics  http://{endpoints['observe_host']}:{endpoints['observe_port']}/metrics")
+    say(f"  Alerts   {desk.url}, a receiver of the demo's own; {FAULT} of one bus {FAULT_AT_S:g} s after the start")
     say(f"  {vehicles} vehicles and {fleet.chargers} chargers at 3 depots are simulated; {end}; data in {data}")
 
 
-def _watch(supervisor: Supervisor, settings: Settings, stop: threading.Event, duration_s: float | None) -> None:
+def _watch(
+    supervisor: Supervisor, settings: Settings, stop: threading.Event, duration_s: float | None, desk: AlertDesk
+) -> None:
     started_at_s = time.monotonic()
     with LiveView(settings, started_at_s=started_at_s) as view:
+        desk.say = view.say
         while not stop.wait(0.5):
             if not supervisor.watch():
                 raise DemoError("a program of the demo ended for good")

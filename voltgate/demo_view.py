@@ -94,14 +94,15 @@ class LiveView:
         self._measure_rate(now_s)
         if self._snapshot.rows and not self._first_reading_said:
             self._first_reading_said = True
-            self._say(f"first readings are in the lake after {now_s - self._started_at_s:.1f} s")
+            self.say(f"first readings are in the lake after {now_s - self._started_at_s:.1f} s")
         if self._live is not None:
             self._live.update(self._picture(now_s))
         elif now_s - self._line_at_s >= LINE_EVERY_S:
             self._line_at_s = now_s
             say(self._line(now_s))
 
-    def _say(self, line: str) -> None:
+    def say(self, line: str) -> None:
+        """Print a line, above the picture where there is one."""
         if self._live is not None:
             self._live.console.print(line)
         else:

@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     from processors.stages.chain import ChainState
 
 
-_DERIVED = frozenset({"raw", "rejects", "charging_session_revisions"})
-"""Tables whose rows are no readings."""
+_DERIVED = frozenset({"raw", "rejects", "trips", "battery_health"})
+_DERIVED_PREFIXES = ("windows_", "kpi_")
+_DERIVED_SUFFIX = "_revisions"
+"""Tables whose rows are no readings, by name, and by how their names begin and end."""
 
 
 class Balance(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,7 +79,11 @@ def table_counts(lake: Path) -> dict[str, int]:
 
 def stream_tables(names: Iterable[str]) -> list[str]:
     """Return the tables that hold readings, sorted."""
-    return sorted(name for name in names if name not in _DERIVED and not name.startswith("windows_"))
+    return sorted(
+        name
+        for name in names
+        if name not in _DERIVED and not name.startswith(_DERIVED_PREFIXES) and not name.endswith(_DERIVED_SUFFIX)
+    )
 
 
 def read_state(settings: Settings) -> "ChainState":

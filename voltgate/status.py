@@ -96,18 +96,23 @@ def _print_status(shown: dict[str, Any]) -> None:
 
 def check_configuration(config: Path | None, data: Path | None, *, as_json: bool) -> int:
     """Check settings and contracts; print the first mistake of each with file, line and mend."""
-    from processors.stores import contracts_of
+    from processors.stores import rulings_of
 
     try:
         settings = compose.load(config, data)
-        contracts = contracts_of(settings)
+        rulings = rulings_of(settings, os.environ)
     except ConfigError as exc:
         print_config_error(exc, as_json=as_json)
         return Exit.CONFIG
+    contracts, plan = rulings.contracts, rulings.plan
     if as_json:
-        print_json({"ok": True, "streams": list(contracts.streams)})
+        receivers, rules = list(plan.receivers), [rule.id for contract in contracts for rule in contract.rules]
+        print_json({"ok": True, "streams": list(contracts.streams), "rules": rules, "receivers": receivers})
     else:
         print(f"settings and {len(contracts)} contracts are good: {', '.join(contracts.streams)}")
+        rules_on = sum(rule.enabled for contract in contracts for rule in contract.rules)
+        told = ", ".join(plan.receivers) or "none, so alerts are only shown"
+        print(f"{rules_on} rules are looked at; receivers: {told}")
     return Exit.OK
 
 

@@ -141,12 +141,13 @@ def _mount(connection: duckdb.DuckDBPyConnection, lake: Path, names: Sequence[st
                 " hive_partitioning = true, hive_types = {'received_date': DATE})"
             )
         connection.execute(f"CREATE VIEW {view} AS {shape}")
-        newest = _newest_view(name, [f.name for f in table.schema().fields])
+        held = [f.name for f in table.schema().fields]
+        newest = _newest_view(name, held)
         if newest:
             newest_view, key = newest
             rank = f"row_number() OVER (PARTITION BY {', '.join(map(_quoted, key))} ORDER BY revision DESC) = 1"
             merged = f"list_contains(string_split(coalesce(flags, ''), ','), '{MERGED}')"
-            shown = f"NOT {merged}" if newest_view in _plural(name) else "true"
+            shown = f"NOT {merged}" if newest_view in _plural(name) and "flags" in held else "true"
             connection.execute(
                 f"CREATE VIEW {_quoted(newest_view)} AS SELECT * FROM (SELECT * FROM {view} QUALIFY {rank}) "  # noqa: S608
                 f"WHERE {shown}"

@@ -14,6 +14,7 @@ VoltgateError
     ├── JournalLocked      another process owns the directory
     ├── CheckpointError    a cursor file is unreadable
     ├── RegistryError      the device registry is out of reach, of another version, or refuses a change
+    ├── OutboxDamaged      the database of notices is unreadable, or none of ours
     └── SinkError          a store did not take a batch; may carry retry_after_s
 
 Expected things (a bad reading, a late row, a full sink) are values and counters, never exceptions.
@@ -130,6 +131,24 @@ class RegistryError(StoreError):
     """The device registry is out of reach, of another version, or refuses a change."""
 
     code = "registry"
+
+
+class OutboxDamaged(StoreError):
+    """The database of notices is unreadable, or none of ours; it is moved aside and made anew from the results journal.
+
+    Args:
+        path: The file.
+        why: What SQLite says of it.
+    """
+
+    code = "outbox_damaged"
+
+    def __init__(self, path: str, why: str) -> None:
+        super().__init__(path, why)
+        self.path, self.why = path, why
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.why}; a running notifier makes it anew, else move it away"
 
 
 class SinkError(StoreError):

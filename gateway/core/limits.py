@@ -218,6 +218,137 @@ more the horizon is shorter: 10,000 that all charge at once are followed for 17 
 VEHICLE_PLACES_MAX: Final = 500_000
 """Hours that vehicles stood at a place, 32 bytes each; past it the oldest go."""
 
+# ---- Alerts ----------------------------------------------------------------------------------------------------------
+EVIDENCE_BYTES_MAX: Final = 4 * KIB
+"""JSON of a finding's evidence: 30 readings, 10 functions and a history of 20 points are about 2 KiB."""
+RULE_PREVIOUS_S: Final = 300.0
+"""How long ago the reading before may be for `previous(x)`, unless the rule states its own `needs`: a state of charge
+that differs after a night tells of no jump."""
+RULES_PER_STREAM_MAX: Final = 200
+"""Rules of one contract. Each condition is computed for every reading of the stream."""
+RULE_TOKENS_MAX: Final = 200
+"""Words, numbers and signs of one condition; what is longer nobody understands at night."""
+RULE_SPAN_S_MAX: Final = 3600.0
+"""Longest span of a function of the past; what is slower needs the long memory of a detector."""
+RULE_WAIT_S_MAX: Final = 7 * 24 * 3600.0
+"""Longest `for`, `clear_for`, `needs` and `within` of a rule."""
+RULE_STEPS_MAX: Final = 8
+"""Conditions of one sequence."""
+ALERTS_OPEN_MAX: Final = 20_000
+"""Alerts that are open, or resolved by an operator while their condition still holds: two for each of 10,000 devices.
+Past it a finding is counted and no alert. About 1 KiB each."""
+ALERTS_CRITICAL_RESERVE: Final = 4_000
+"""Of these the last, which only critical findings may take: an outage of the network makes every vehicle silent."""
+ALERTS_PER_DEVICE_MAX: Final = 64
+"""The same for one device with all its parts: a charger with 4 connectors and 16 rules each."""
+ALERTS_RESOLVED_MAX: Final = 20_000
+"""Resolved alerts remembered, one for each device, part and rule; past it the one resolved longest ago is forgotten."""
+ALERT_REOPEN_S: Final = 600
+"""An alert whose rule holds again this soon after its end is the same one; on-call people want one page for a loose
+contact, not twenty. Twice Alertmanager's default `group_interval` and `resolve_timeout` of 5 min."""
+ALERT_MATCHERS_MAX: Final = 16
+ALERT_MATCHER_CHARS_MAX: Final = 300
+"""Matchers of one silence, and the longest: a label and a value as long as an identity may be, with room to spare."""
+SILENCES_MAX: Final = 1_000
+"""Silences that have not ended; past it an order for another is refused and counted."""
+SILENCE_S_MAX: Final = 366 * 24 * 3600
+"""Longest silence, and how far ahead one may begin: what is silent for ever is a rule to switch off."""
+
+ANOMALY_DEVICES_MAX: Final = 50_000
+"""Devices (or parts) of one stream whose own history is kept, about 0.6 KiB for each rule; past it those longest quiet,
+of them first the ones without an open finding, are forgotten and begin anew when they come back."""
+ANOMALY_SAMPLES_MAX: Final = 500_000
+"""Samples of one rule that wait for the next tick, 40 bytes each; past it readings are not sampled until then. 50,000
+devices have as many in 10 min at one a minute, and ticks come every few seconds."""
+ANOMALY_ROUNDS_MAX: Final = 1_440
+"""Samples of one device looked at at one tick, a day of one a minute, about 0.2 s; the others wait for the next."""
+PEER_BINS_MAX: Final = 4_096
+"""Like conditions of one rule in which peers are remembered; past it those longest not met are forgotten."""
+PEERS_KEPT: Final = 64
+"""Devices remembered in like conditions, each with its newest value: with 64 the median is known to a sixth of the
+spread, and a bin takes 1 KiB."""
+
+# ---- who is told -----------------------------------------------------------------------------------------------------
+RECEIVERS_MAX: Final = 100
+ROUTES_MAX: Final = 200
+ESCALATIONS_MAX: Final = 50
+MAINTENANCE_MAX: Final = 200
+"""Entries of each section of `alerts.yaml`. An alert is held against all of them when it fires: about 0.2 ms."""
+RECEIVERS_PER_ROUTE_MAX: Final = 10
+MAIL_ADDRESSES_MAX: Final = 20
+"""Addresses of one receiver; more people are a mailing list."""
+HEADERS_MAX: Final = 16
+"""Headers that a receiver adds to its requests."""
+NOTICE_WAIT_S_MAX: Final = 3600
+"""How long news may wait for company."""
+NOTICE_INTERVAL_S_MAX: Final = 24 * 3600
+NOTICE_REPEAT_S_MIN: Final = 60
+NOTICE_REPEAT_S_MAX: Final = 30 * 24 * 3600
+ESCALATION_S_MAX: Final = 7 * 24 * 3600
+ALERTS_ROUTED_MAX: Final = 2 * ALERTS_OPEN_MAX
+"""Alerts that routes know, open or resolved and not yet told; past it one more is counted, shown, and told to nobody.
+The life cycle has half as many open, and a resolution is told after `interval`."""
+NOTICE_GROUPS_MAX: Final = 20_000
+"""Groups of alerts over all receivers; past it what would begin another goes into one group per route, receiver and
+tenant: its notices are coarser, and none is missing."""
+NOTICE_MEMBERS_MAX: Final = 200_000
+"""Alerts in groups, one for each receiver of each, 150 bytes each; past it one more is counted and not told."""
+NOTICE_NEWS_MAX: Final = 500
+"""Alerts in one notice, the worst first; the others follow in the next, `interval` later."""
+TESTS_QUEUED_MAX: Final = 100
+"""Test notices ordered and not yet made; past it one more is counted."""
+
+# ---- delivery of notices ---------------------------------------------------------------------------------------------
+NOTICES_QUEUED_MAX: Final = 1_000
+"""Notices waiting for one receiver; past it the oldest becomes a dead letter, because people need the newest state."""
+NOTICES_SENT_KEPT: Final = 5_000
+NOTICES_DEAD_KEPT: Final = 5_000
+"""Notices kept to be looked at after they were sent, or given up; past it the oldest go. 3 KiB each is usual."""
+ALERT_ROWS_MAX: Final = ALERTS_ROUTED_MAX
+"""Alerts that `voltgate alerts` can show: all that routes may know; past it resolved ones go first, oldest first."""
+SILENCE_ROWS_MAX: Final = 2 * SILENCES_MAX
+CHARGERS_WATCHED_MAX: Final = 20_000
+"""Chargers whose state the rules remember, with two connectors 0.8 KiB each in a checkpoint; past it the sixteenth of
+them that was quiet longest is forgotten, and what was told of them ends."""
+CHARGER_PLACES_MAX: Final = 64
+"""Connectors, in 2.x EVSEs, that the rules watch of one charger; what it says of more is not watched."""
+NOTICE_ALERTS_MAX: Final = 20
+"""Alerts in one body of a generic webhook, about 100 KiB; a notice of more alerts is sent in parts."""
+NOTICE_ALERTS_SHOWN_MAX: Final = 10
+"""Alerts that a message for people tells in full; it says how many more there are. Slack takes 50 blocks."""
+NOTICE_ALERTS_SHOWN_TEAMS_MAX: Final = 5
+"""The same for Teams, which refuses messages over 28 KiB."""
+NOTICE_TEXT_CHARS_MAX: Final = 500
+"""One line of a message for people."""
+NOTICE_READINGS_MAX: Final = 12
+"""Readings of one alert that a message for people shows."""
+NOTICE_TTL_S: Final = 24 * 3600
+"""A notice that could not be delivered for so long is a dead letter; `voltgate alerts` lists and retries those."""
+NOTICE_RETRY_FIRST_S: Final = 2.0
+NOTICE_RETRY_S_MAX: Final = 300.0
+"""Pauses between tries double from the first to the last, each drawn evenly from zero up to it (full jitter)."""
+NOTICE_RETRY_AFTER_S_MAX: Final = 3600.0
+"""Longest wait that a receiver may ask for with Retry-After."""
+NOTICE_DOUBTS_MAX: Final = 5
+"""Tries of a notice that is refused for a reason that may be a passing mistake: most 4xx, a private address."""
+NOTICES_IN_FLIGHT_MAX: Final = 4
+"""Notices under way to one receiver at once; those of one group go one after the other."""
+CIRCUIT_FAILURES: Final = 5
+"""Failures in a row after which a receiver is left alone for a while."""
+CIRCUIT_OPEN_FIRST_S: Final = 5.0
+CIRCUIT_OPEN_S_MAX: Final = 60.0
+"""How long, doubling with each probe that fails."""
+WEBHOOK_ANSWER_BYTES_MAX: Final = 4 * KIB
+"""Bytes read of a receiver's answer, for the reason it gives; the rest is not read."""
+WEBHOOK_LOOKUPS_MAX: Final = 64
+"""Threads for names of receivers: a resolver that hangs keeps one for each receiver that waits for it."""
+RESULTS_ROWS_MAX: Final = 2_000
+"""Entries of the results journal taken at once by the notifier."""
+OUTBOX_BUSY_S: Final = 5.0
+"""How long a write waits for the one of another process; a command line holds the lock for milliseconds."""
+OUTBOX_DAMAGED_KEPT: Final = 2
+"""Damaged notice databases kept for inspection; an older one is deleted when another is moved aside."""
+
 # ---- admission -------------------------------------------------------------------------------------------------------
 IDENTITY_BYTES_MAX: Final = 128
 """Tenant, device id, username: a level of a topic and a value in every row, so shorter than MQTT allows."""

@@ -25,6 +25,8 @@ class Route(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 TICK_ROUTE = Route(TenantId(""), DeviceId(""), TICK_SOURCE, Channel(""))
+START_TICK = b"start"
+"""Payload of the first tick of a gateway, of others empty: before it devices may have spoken to nobody."""
 
 
 class Envelope(msgspec.Struct, frozen=True, kw_only=True, gc=False):

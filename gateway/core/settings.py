@@ -138,6 +138,7 @@ class RegistrySettings(Section):
 class ProcessorsSettings(Section):
     """The process that computes and writes."""
 
+    interval_s: Annotated[Interval, Field(description="how often the journal is read; alerts wait for so long")] = 0.2
     commit_interval_s: Interval = 5.0
     checkpoint_interval_s: Interval = 30.0
     batch_rows_max: Annotated[int, Field(ge=1, le=16 * BATCH_ROWS_MAX)] = BATCH_ROWS_MAX
@@ -175,10 +176,12 @@ class Settings(Section):
     Attributes:
         data: Directory of everything that must survive a restart.
         contracts: Directory of the user's contracts; without it `contracts` in the data directory.
+        alerts: File of rules, receivers and routes; without it `alerts.yaml` in the data directory, if it is there.
     """
 
     data: Path = Path("voltgate-data")
     contracts: Path | None = None
+    alerts: Path | None = None
     gateway: GatewaySettings = GatewaySettings()
     journal: JournalSettings = JournalSettings()
     registry: RegistrySettings = RegistrySettings()
@@ -190,6 +193,12 @@ class Settings(Section):
     def contracts_directory(self) -> Path:
         """Where the user's contracts are; the directory need not exist."""
         return self.contracts or self.data / "contracts"
+
+    @property
+    def alerts_file(self) -> Path | None:
+        """The file with receivers and routes; None where nobody named one and there is none in its usual place."""
+        usual = self.data / "alerts.yaml"
+        return self.alerts or (usual if usual.exists() else None)
 
     @property
     def lake_url(self) -> str:

@@ -19,6 +19,8 @@ OTHER: Final = "other"
 COMMIT_BUCKETS_S: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
 """From a good NVMe disk (0.1 ms) to one that a device's keep alive begins to notice."""
 LAG_BUCKETS_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
+NOTICE_BUCKETS_S: Final = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0, 600.0, 3600.0)
+"""Around the second that is aimed at, and up to receivers that are down for long."""
 
 Samples = Mapping[tuple[str, ...], float]
 """Label values to value."""
@@ -121,3 +123,9 @@ def lag_histogram(registry: CollectorRegistry) -> Callable[[float], None]:
     """Return what observes by how many seconds the event loop was late."""
     name = "voltgate_loop_lag_seconds"
     return Histogram(name, "How late the event loop ran a timer.", registry=registry, buckets=LAG_BUCKETS_S).observe
+
+
+def notice_histogram(registry: CollectorRegistry) -> Callable[[float], None]:
+    """Return what observes how old an alert is, in seconds, when a receiver has taken its notice."""
+    text = "From the receipt of what fired an alert until a receiver took the notice."
+    return Histogram("voltgate_notice_seconds", text, registry=registry, buckets=NOTICE_BUCKETS_S).observe

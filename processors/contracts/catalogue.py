@@ -4,7 +4,9 @@ from typing import assert_never
 
 import msgspec
 
+from processors.contracts.detectors import DETECTORS
 from processors.contracts.model import BASE_COLUMNS, BASE_DESCRIPTIONS, Contract, Field, FieldType, Origin
+from processors.contracts.rules import Rule
 from processors.contracts.windows import Aggregate, AggregateKind, WindowPlan
 
 
@@ -96,8 +98,46 @@ def to_text(contract: Contract) -> str:
         lines += ["", f"## Windows of {_sizes_text(contract.windows)}", "", *_table(aggregate_notes(contract))]
     if contract.rules:
         lines += ["", "## Rules", ""]
-        lines += [f"- {rule.name} ({rule.severity}): `{rule.when}`" for rule in contract.rules]
+        lines += [f"- {rule.name} ({rule.severity}): {rule.title}; {rule_text(rule)}" for rule in contract.rules]
     return "\n".join(lines) + "\n"
+
+
+def rule_text(rule: Rule) -> str:
+    """Return when a rule fires and ends, as one line of Markdown."""
+    if rule.detector is not None:
+        return f"`{rule.detector}`{_parameters_text(rule)}"
+    if rule.steps:
+        begins = f"{', then '.join(f'`{text}`' for text in rule.step_texts)}, within {span_text(rule.within_s)}"
+    else:
+        begins = f"`{rule.when_text}`"
+    begins += f" for {span_text(rule.hold_s)}" if rule.hold_s else ""
+    ends = f"; ends with `{rule.clear_text}`" if rule.clear is not None else ""
+    if rule.clear_hold_s:
+        ends += (
+            f" for {span_text(rule.clear_hold_s)}" if ends else f"; ends after {span_text(rule.clear_hold_s)} without"
+        )
+    return begins + ends
+
+
+def span_text(seconds: float) -> str:
+    """Return a span of time as a contract writes it."""
+    for symbol, scale in (("d", 86_400.0), ("h", 3600.0), ("min", 60.0)):
+        if seconds >= scale and (seconds / scale).is_integer():
+            return f"{seconds / scale:g} {symbol}"
+    return f"{seconds:g} s"
+
+
+def _parameters_text(rule: Rule) -> str:
+    """Return the parameters of a detector that are not what they are anyway."""
+    assert rule.detector is not None
+    shown = []
+    for name, parameter in DETECTORS[rule.detector].parameters.items():
+        value = rule.parameters[name]
+        if value != parameter.default:
+            text = span_text(value) if parameter.kind == "duration" and isinstance(value, float) else value
+            text = f"{text:.12g}" if isinstance(text, float) else str(text).replace(",", ", ").replace(",  ", ", ")
+            shown.append(f"{name} `{text}`")
+    return f" with {', '.join(shown)}" if shown else ""
 
 
 def _field_note(field: Field) -> ColumnNote:

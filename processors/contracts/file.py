@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gateway.core.errors import ConfigError
 from gateway.core.text import peer_text
-from processors.contracts.places import Located, Path
+from processors.contracts.places import Located, Path, Plain
 
 Scalar = bool | int | float | str
 Encoding = Literal["json", "msgpack", "columns"]
@@ -80,14 +80,25 @@ class WindowsFile(Section):
 
 
 class RuleFile(Section):
-    """One alert rule; `when` and `clear` are comparisons of fields with numbers."""
+    """One alert rule; it has exactly one of `when`, `sequence` and `detect`."""
 
-    when: str
+    title: str = ""
+    when: str | None = None
     hold: str = Field(default="0 s", alias="for")
     clear: str | None = None
+    clear_for: str = "0 s"
+    sequence: Annotated[list[str], Field(min_length=2)] | None = None
+    within: str | None = None
+    detect: str | None = None
+    parameters: dict[str, Scalar | Annotated[list[str], Field(min_length=1, max_length=100)]] = Field(
+        default={}, alias="with"
+    )
+    needs: str | None = None
     severity: Literal["info", "warning", "critical"]
+    inhibits: Annotated[list[str], Field(max_length=100)] = []
     check: str = ""
     source: str = ""
+    enabled: bool = True
 
 
 class RetentionFile(Section):
@@ -107,6 +118,7 @@ class ContractFile(Section):
     owner: str = ""
     source: SourceFile = SourceFile()
     time: TimeFile
+    sampling: str | None = None
     key: Annotated[list[str], Field(min_length=1)] | None = None
     part: str | None = None
     fields: Annotated[dict[str, FieldFile], Field(min_length=1, max_length=500)]
@@ -135,10 +147,25 @@ def read_contract_file(located: Located) -> ContractFile:
     try:
         return ContractFile.model_validate(located.value)
     except ValidationError as exc:
-        # A misspelt key is both unknown and missing; the first of the two says what to do.
-        errors = sorted(exc.errors(), key=lambda error: error["type"] != "extra_forbidden")
-        found = [_finding(located, error["type"], tuple(error["loc"]), error["msg"]) for error in errors]
-        raise min(found, key=lambda error: error.line) from exc
+        raise _mistake(located, exc, ()) from exc
+
+
+def read_rule_file(value: Plain, located: Located, place: Path) -> RuleFile:
+    """Return one rule, typed; `place` is what errors name.
+
+    Raises: ConfigError: A key is unknown or missing or a value has the wrong type; the topmost one in the file.
+    """
+    try:
+        return RuleFile.model_validate(value)
+    except ValidationError as exc:
+        raise _mistake(located, exc, place) from exc
+
+
+def _mistake(located: Located, exc: ValidationError, place: Path) -> ConfigError:
+    # A misspelt key is both unknown and missing; the first of the two says what to do.
+    errors = sorted(exc.errors(), key=lambda error: error["type"] != "extra_forbidden")
+    found = [_finding(located, error["type"], (*place, *error["loc"]), error["msg"]) for error in errors]
+    return min(found, key=lambda error: error.line)
 
 
 def nearest(word: str, known: list[str]) -> str:

@@ -11,6 +11,7 @@ from processors.contracts.file import read_contract_file
 from processors.contracts.model import DEFAULT_TOPIC, Contract
 from processors.contracts.places import Located
 from processors.contracts.resolve import resolve
+from processors.contracts.rule_check import check_rules
 
 BUILT_IN: Final = Path(__file__).parent
 """Directory of the contracts that come with Voltgate."""
@@ -79,7 +80,9 @@ def load_contract(file: Path) -> Contract:
 def parse_contract(text: str, *, file: str) -> Contract:
     """Return the contract in a text; `file` is named in errors. Raises: ConfigError: It cannot be used."""
     located = Located(file, text)
-    return resolve(read_contract_file(located), located)
+    contract = resolve(read_contract_file(located), located)
+    check_rules([contract], is_complete=False)
+    return contract
 
 
 def load_contracts(directories: Sequence[Path]) -> ContractSet:
@@ -92,4 +95,6 @@ def load_contracts(directories: Sequence[Path]) -> ContractSet:
         if not directory.is_dir():
             raise ConfigError(str(directory), 0, "is not a directory", "name a directory of contract files")
         files += sorted(f for f in directory.iterdir() if f.suffix in {".yaml", ".yml"})
-    return ContractSet(load_contract(file) for file in files)
+    contracts = ContractSet(load_contract(file) for file in files)
+    check_rules(contracts)
+    return contracts

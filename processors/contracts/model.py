@@ -11,7 +11,7 @@ import msgspec
 import polars as pl
 
 from gateway.core.ids import Channel
-from processors.contracts.file import Encoding
+from processors.contracts.file import Encoding, RuleFile
 from processors.contracts.rules import Rule
 from processors.contracts.units import Unit
 from processors.contracts.windows import WindowPlan
@@ -156,6 +156,24 @@ class Retention(msgspec.Struct, frozen=True, kw_only=True):
     windows_s: float
 
 
+class RuleOrigin(msgspec.Struct, frozen=True, kw_only=True):
+    """A rule as it was written, for overrides and for errors that need more than one contract.
+
+    Attributes:
+        written: Its keys.
+        path: Where it is in the file that says the last word about it.
+        places: Key -> file and line; the empty key is the rule itself.
+    """
+
+    written: RuleFile
+    path: str
+    places: dict[str, tuple[str, int]]
+
+    def place(self, key: str) -> tuple[str, int]:
+        """Return file and line of a key, of the rule where it does not say it."""
+        return self.places.get(key, self.places[""])
+
+
 class Contract(msgspec.Struct, frozen=True, kw_only=True):
     """One stream: what its messages say and what becomes of them.
 
@@ -165,10 +183,12 @@ class Contract(msgspec.Struct, frozen=True, kw_only=True):
             may speak.
         topic: MQTT topic pattern, without the placeholders' values; None unless devices speak on it.
         identity: Place in the payload that must name the sending device if it is there, or None.
+        sampling_s: How often a device usually sends, or None where it sends when something happens.
         key: Columns that make two readings the same one, or None for a hash of the content.
         part: Text field that splits a device into parts with windows and newest values of their own, or None.
         windows: Window plan, or None for a stream of events.
         file: File the contract was read from.
+        rule_origins: Rule -> how it was written.
     """
 
     stream: str
@@ -188,6 +208,8 @@ class Contract(msgspec.Struct, frozen=True, kw_only=True):
     rules: tuple[Rule, ...]
     retention: Retention
     file: str
+    sampling_s: float | None = None
+    rule_origins: dict[str, RuleOrigin] = {}
 
     def field(self, name: str) -> Field:
         """Return the field of that name. Raises: KeyError: There is none."""

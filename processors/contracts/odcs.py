@@ -6,7 +6,7 @@ never null, which holds for the base columns only: a field that must be sent is 
 
 from typing import Any, Final
 
-from processors.contracts.catalogue import ColumnNote, aggregate_notes, reading_notes
+from processors.contracts.catalogue import ColumnNote, aggregate_notes, reading_notes, rule_text
 from processors.contracts.model import Contract
 
 API_VERSION: Final = "v3.1.0"
@@ -48,7 +48,7 @@ def to_odcs(contract: Contract) -> dict[str, Any]:
         "description": {"purpose": contract.description},
         "schema": tables,
         "slaProperties": _retention(contract),
-        "customProperties": _source(contract),
+        "customProperties": [*_source(contract), *_rules(contract)],
     }
     if contract.owner:
         document["team"] = {"members": [{"username": contract.owner, "role": "owner"}]}
@@ -62,6 +62,23 @@ def _source(contract: Contract) -> list[dict[str, Any]]:
         {"property": "mqttTopic", "value": contract.topic},
         {"property": "encodings", "value": sorted(contract.encodings)},
     ]
+
+
+def _rules(contract: Contract) -> list[dict[str, Any]]:
+    """Return the alert rules; the quality rules of the standard say what is wrong with data, not with devices."""
+    rules = [
+        {
+            "name": rule.name,
+            "title": rule.title,
+            "severity": rule.severity,
+            "rule": rule_text(rule),
+            **({"check": rule.check} if rule.check else {}),
+            **({"source": rule.source} if rule.source else {}),
+            "enabled": rule.enabled,
+        }
+        for rule in contract.rules
+    ]
+    return [{"property": "alertRules", "value": rules}] if rules else []
 
 
 def _table(name: str, description: str, notes: tuple[ColumnNote, ...], key: tuple[str, ...]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import polars as pl
 
 from gateway.core.errors import ConfigError
 from gateway.core.ids import Channel
+from gateway.core.limits import RULES_PER_STREAM_MAX
 from gateway.core.text import peer_text
 from gateway.wire.ocpp.records import STREAMS
 from processors.contracts.file import ContractFile, Encoding, FieldFile, RuleFile, SourceFile, WindowsFile, nearest
@@ -23,18 +24,20 @@ from processors.contracts.model import (
     FieldType,
     Origin,
     Retention,
+    RuleOrigin,
     TimeFormat,
     TimeSpec,
 )
 from processors.contracts.places import Located, Path
-from processors.contracts.rules import Rule, RuleError, condition_fields
+from processors.contracts.rule_resolve import StreamFacts, resolve_rule, rule_places
+from processors.contracts.rules import Rule
 from processors.contracts.units import INTEGRALS, UNITS, Unit, duration_s, integral_column
 from processors.contracts.windows import Aggregate, AggregateKind, WindowPlan
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _VERSION: Final = re.compile(r"(0|[1-9]\d{0,5})\.(0|[1-9]\d{0,5})\.(0|[1-9]\d{0,5})")
 _TABLES: Final = frozenset(
-    {"raw", "rejects", "sessions", "alerts", "devices", "charging_sessions", "charging_session_revisions"}
+    {"raw", "rejects", "sessions", "alerts", "devices", "charging_sessions", "trips", "battery_health"}
 )
 _COLUMNS: Final = frozenset({*BASE_COLUMNS, "late", "received_date"})
 _WINDOW_COLUMNS: Final = frozenset({*_COLUMNS, "window_start", "window_end", "window_s", "revision", "n", "span_s"})
@@ -61,7 +64,8 @@ class _Resolver:
     def contract(self) -> Contract:
         written = self._written
         self._name(written.stream, ("stream",))
-        if written.stream in _TABLES or written.stream.startswith("windows_"):
+        is_ours = written.stream.startswith(("windows_", "kpi_")) or written.stream.endswith("_revisions")
+        if written.stream in _TABLES or is_ours:
             raise self._error(("stream",), f"'{written.stream}' is a table of Voltgate's own", "choose another name")
         version = _VERSION.fullmatch(written.version)
         if not version:
@@ -71,6 +75,7 @@ class _Resolver:
         topic, channel = self._topic(written.source) if origin is Origin.DEVICE else (None, self._channel(origin))
         fields = tuple(self._field(name, field) for name, field in written.fields.items())
         time = self._time()
+        sampling_s = self._sampling()
         identity = self._path(written.source.identity, ("source", "identity")) if written.source.identity else None
         self._paths_apart(fields, time, identity)
         return Contract(
@@ -88,13 +93,15 @@ class _Resolver:
             part=self._part(fields),
             fields=fields,
             windows=self._windows(written.windows, fields) if written.windows else None,
-            rules=tuple(self._rule(name, rule, fields) for name, rule in written.rules.items()),
+            rules=self._rules(fields, sampling_s),
             retention=Retention(
                 raw_s=self._duration(written.retention.raw, ("retention", "raw")),
                 readings_s=self._duration(written.retention.readings, ("retention", "readings")),
                 windows_s=self._duration(written.retention.windows, ("retention", "windows")),
             ),
             file=self._located.file,
+            sampling_s=sampling_s,
+            rule_origins={name: self._origin(name, rule) for name, rule in written.rules.items()},
         )
 
     # ---- where messages come from and when they were measured --------------------------------------------------------
@@ -347,26 +354,27 @@ class _Resolver:
             raise self._error(("part",), what, nearest(part, texts) if texts else "delete 'part'")
         return part
 
-    def _rule(self, name: str, written: RuleFile, fields: tuple[Field, ...]) -> Rule:
-        units = {field.name: field.unit for field in fields}
-        read: set[str] = set()
-        for key, text in (("when", written.when), ("clear", written.clear)):
-            if text is None:
-                continue
-            try:
-                read |= condition_fields(text, units)
-            except RuleError as exc:
-                raise self._error(("rules", name, key), exc.what, exc.mend) from exc
-        return Rule(
-            name=name,
-            when=written.when,
-            clear=written.clear,
-            hold_s=self._duration(written.hold, ("rules", name, "for")),
-            severity=written.severity,
-            check=written.check,
-            source=written.source,
-            fields=tuple(sorted(read)),
+    def _sampling(self) -> float | None:
+        if self._written.sampling is None:
+            return None
+        seconds = self._duration(self._written.sampling, ("sampling",))
+        if seconds <= 0:
+            raise self._error(("sampling",), "nothing is sent every 0 s", "write how often devices usually send")
+        return seconds
+
+    def _rules(self, fields: tuple[Field, ...], sampling_s: float | None) -> tuple[Rule, ...]:
+        if len(self._written.rules) > RULES_PER_STREAM_MAX:
+            what = f"{len(self._written.rules)} rules, and a stream has at most {RULES_PER_STREAM_MAX}"
+            raise self._error(("rules",), what, "delete some, or split the stream")
+        stream = StreamFacts(stream=self._written.stream, fields=fields, sampling_s=sampling_s)
+        return tuple(
+            resolve_rule(stream, name, rule, self._located, ("rules", name))
+            for name, rule in self._written.rules.items()
         )
+
+    def _origin(self, name: str, rule: RuleFile) -> RuleOrigin:
+        places = rule_places(self._located, ("rules", name))
+        return RuleOrigin(written=rule, path=f"rules.{name}", places=places)
 
     # ---- small parts -------------------------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ A table of ours instead of a unit library: a contract needs these and no arithme
 error with the nearest known one, not a new unit.
 """
 
+import math
 import re
 from typing import Final
 
@@ -110,6 +111,33 @@ INTEGRALS: Final[dict[str, Integral]] = {
     "mA": Integral("mAh", "mah", "charge", 1 / _HOUR),
 }
 
+TIME_UNITS: Final = {symbol: unit for symbol, unit in UNITS.items() if unit.dimension == "time"}
+"""Units that a span of time may be written in."""
+
+_QUOTIENTS: Final = {
+    ("length", "time"): "speed",
+    ("speed", "time"): "acceleration",
+    ("energy", "time"): "power",
+    ("charge", "time"): "current",
+    ("voltage", "current"): "resistance",
+    ("voltage", "resistance"): "current",
+    ("power", "voltage"): "current",
+    ("power", "current"): "voltage",
+    ("energy", "length"): "consumption",
+    ("energy", "power"): "time",
+    ("length", "speed"): "time",
+}
+_PRODUCTS: Final = {
+    frozenset({"voltage", "current"}): "power",
+    frozenset({"resistance", "current"}): "voltage",
+    frozenset({"current", "time"}): "charge",
+    frozenset({"power", "time"}): "energy",
+    frozenset({"speed", "time"}): "length",
+    frozenset({"acceleration", "time"}): "speed",
+    frozenset({"consumption", "length"}): "energy",
+}
+"""Dimensions whose quotients and products have a dimension in UNITS, of the same base; others get a name of both."""
+
 _RATE_WORDS: Final = frozenset({"speed", "velocity", "power", "current"})
 _UNIT_SUFFIXES: Final = frozenset({"kmh", "ms", "mph", "w", "kw", "mw", "a", "ma", "mps"})
 
@@ -130,6 +158,51 @@ def convert(value: float, *, unit: Unit, to: Unit) -> float:
     """Return `value` of `unit` in `to`; both have one dimension."""
     assert unit.dimension == to.dimension
     return (value * unit.scale + unit.offset - to.offset) / to.scale
+
+
+def read_unit(text: str) -> Unit:
+    """Return the unit that is written as a symbol, or as two joined by a slash, as in `degC/s` or `ohm/V`.
+
+    Raises: KeyError: There is no such unit.
+    """
+    if text in UNITS:
+        return UNITS[text]
+    left, _, right = text.rpartition("/")
+    return msgspec.structs.replace(quotient_unit(UNITS[left], UNITS[right]), symbol=text)
+
+
+def quotient_unit(left: Unit, right: Unit) -> Unit:
+    """Return the unit of a quotient. A temperature in it is a difference."""
+    scale = left.scale / right.scale
+    if left.dimension == right.dimension:
+        return _named("number", scale, f"{left.symbol}/{right.symbol}")
+    pair = left.dimension, right.dimension
+    dimension = left.dimension if right.dimension == "number" else _QUOTIENTS.get(pair, "/".join(pair))
+    return _named(dimension, scale, f"{left.symbol}/{right.symbol}")
+
+
+def product_unit(left: Unit, right: Unit) -> Unit:
+    """Return the unit of a product. A temperature in it is a difference."""
+    scale = left.scale * right.scale
+    if "number" in (left.dimension, right.dimension):
+        dimension = left.dimension if right.dimension == "number" else right.dimension
+    else:
+        pair = frozenset({left.dimension, right.dimension})
+        dimension = _PRODUCTS.get(pair, "*".join(sorted((left.dimension, right.dimension))))
+    return _named(dimension, scale, f"{left.symbol}*{right.symbol}")
+
+
+def rate_unit(unit: Unit) -> Unit:
+    """Return the unit of a change per second."""
+    return quotient_unit(unit, UNITS["s"])
+
+
+def _named(dimension: str, scale: float, symbol: str) -> Unit:
+    """Return the unit of that dimension and scale under its own symbol, if it has one."""
+    for unit in UNITS.values():
+        if unit.dimension == dimension and not unit.offset and math.isclose(unit.scale, scale, rel_tol=1e-9):
+            return unit
+    return Unit(symbol, dimension, scale)
 
 
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?) ?(ms|s|min|h|d)")

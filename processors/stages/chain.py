@@ -1,15 +1,15 @@
 """Journal entries to rows: the stages in order, and the state they share.
 
     1 split by contract   2 ticks   3 decode   4 duplicates   5 connectors   6 clocks   7 windows   8 newest values
-    9 charging sessions   10 count
+    9 charging sessions   10 detectors and alerts   11 count
 
 A pure function: `run` takes a batch and a state and returns frames and a new state, so a batch that fails leaves no
 trace and the same journal gives the same rows however it is cut into batches. (Of windows the newest revision is the
 same; of revisions that follow each other within one batch only the last is a row.)
 
-Tables: `raw` (verbatim, without ticks), one per stream, `windows_<stream>`, `rejects`, and where there are chargers
-`charging_session_revisions`. Every row carries the `offset` of the entry that caused it and when that was received,
-which is what makes writing them repeatable.
+Tables: `raw` (verbatim, without ticks), one per stream, `windows_<stream>`, `rejects`, `alert_revisions`, and where
+there are chargers `charging_session_revisions`. Every row carries the `offset` of the entry that caused it and when
+that was received, which is what makes writing them repeatable.
 """
 
 from array import array
@@ -20,14 +20,17 @@ import msgspec
 import polars as pl
 
 from gateway.core.ids import Channel, Offset
-from gateway.core.records import TICK_SOURCE, EntryBatch
+from gateway.core.records import START_TICK, TICK_SOURCE, EntryBatch
 from gateway.wire.ocpp.records import METER, TRANSACTION
 from processors.contracts.load import ContractSet
 from processors.contracts.model import SOURCES, Contract, Origin
+from processors.stages.alert_record import LifeEvent
+from processors.stages.alerts import ALERTS
 from processors.stages.chain_state import ChainState, StreamState, empty_stream, pack_state, unpack_state
 from processors.stages.clocks import CLAMPED, clamp_clocks
 from processors.stages.connectors import ConnectorState, fill_connectors
 from processors.stages.decode import Decoded, StreamDecoder
+from processors.stages.detection import Detection, DetectionState
 from processors.stages.device_state import update_devices
 from processors.stages.duplicates import (
     DuplicateState,
@@ -65,20 +68,37 @@ class Outputs(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 
     Attributes:
         tables: Table -> rows, each with `offset` and `received_at`; every table of the chain is there.
+        events: What became of alerts, in order of the journal.
         counts: What became of the batch's entries and records.
         end_offset: Offset that follows the batch.
     """
 
     tables: dict[str, pl.DataFrame]
+    events: tuple[LifeEvent, ...] = ()
     counts: Ledger
     end_offset: Offset
+
+
+def merge_outputs(parts: Sequence[Outputs]) -> Outputs:
+    """Return the outputs of consecutive batches as those of one."""
+    if len(parts) == 1:
+        return parts[0]
+    counts = parts[0].counts
+    for part in parts[1:]:
+        counts = counts.plus(part.counts)
+    tables = {}
+    for name, first in parts[0].tables.items():
+        frames = [frame for part in parts if (frame := part.tables[name]).height]
+        tables[name] = pl.concat(frames) if frames else first
+    events = tuple(event for part in parts for event in part.events)
+    return Outputs(tables=tables, events=events, counts=counts, end_offset=parts[-1].end_offset)
 
 
 class _Split(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """A batch by what becomes of its entries; places are those of the batch.
 
     Attributes:
-        ticks: `offset`, `received_at`.
+        ticks: `offset`, `received_at`, `is_start`.
         raw: Rows of the table `raw`.
         chosen: Places of the entries of each contract, in the order of the contracts; None for all.
         chargers: Places of the entries of chargers.
@@ -104,6 +124,7 @@ class Chain:
         self._by_channel = {contract.channel: i for i, contract in enumerate(self._contracts)}
         self._decoders = [StreamDecoder(contract) for contract in self._contracts]
         self._ocpp = OcppDecoder(contracts)
+        self._detection = Detection(contracts)
         nothing = EntryBatch(
             base_offset=Offset(0), routes=[], route_index=array("I"), received_at_ns=array("q"), payloads=[]
         )
@@ -130,6 +151,7 @@ class Chain:
             rejections=RejectionState.empty(),
             connectors=ConnectorState.empty(),
             sessions=SessionState.empty(),
+            detection=DetectionState.empty(),
             ledger=Ledger(),
         )
 
@@ -168,6 +190,9 @@ class Chain:
         sessions = state.sessions
         if self._ocpp.contracts:
             tables[SESSIONS], sessions = fold_sessions(sessions, tables, split.ticks)
+        detected, detection = self._detection.run(state.detection, tables, split.ticks)
+        tables[ALERTS] = detected.rows
+        counts = counts.plus(Ledger(alerts=detected.counts))
         # In journal order, so that what is remembered of them does not depend on the cut either.
         refused.sort(key=lambda rejection: (rejection.offset, rejection.record))
         fresh, _, rejections = drop_duplicate_rejections(refused, state.rejections)
@@ -175,13 +200,14 @@ class Chain:
         counts = counts.plus(self._count_rejections(refused, fresh))
         assert counts.balance == 0, f"{counts.records} records became {counts}"
         return (
-            Outputs(tables=tables, counts=counts, end_offset=batch.end_offset),
+            Outputs(tables=tables, events=detected.events, counts=counts, end_offset=batch.end_offset),
             ChainState(
                 next_offset=batch.end_offset,
                 streams=streams,
                 rejections=rejections,
                 connectors=connectors,
                 sessions=sessions,
+                detection=detection,
                 ledger=state.ledger.plus(counts),
             ),
         )
@@ -267,7 +293,7 @@ class Chain:
             return (kind == wanted).arg_true().to_list() if wanted in there else []
 
         return _Split(
-            ticks=frame.filter(ticking).select("offset", "received_at"),
+            ticks=frame.filter(ticking).select("offset", "received_at", is_start=pl.col("payload") == START_TICK),
             raw=frame.filter(~ticking),
             chosen=[None if there == {i} and len(batch) else places(i) for i in range(len(self._contracts))],
             chargers=places(_OCPP),

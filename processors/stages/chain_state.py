@@ -9,6 +9,7 @@ from gateway.core.errors import CheckpointError
 from gateway.core.ids import Offset
 from processors.contracts.model import Contract
 from processors.stages.connectors import ConnectorState
+from processors.stages.detection import DetectionState
 from processors.stages.device_state import DeviceState
 from processors.stages.duplicates import DuplicateState, RejectionState
 from processors.stages.ledger import Ledger
@@ -16,9 +17,9 @@ from processors.stages.roster import owner_of
 from processors.stages.sessions import SessionState
 from processors.stages.windows import WindowState
 
-_STATE_VERSION: Final = 2
-_STATE_VERSIONS: Final = frozenset({1, _STATE_VERSION})
-"""Version 1 knew no chargers: theirs begins empty, as that of any stream that is new."""
+_STATE_VERSION: Final = 3
+_STATE_VERSIONS: Final = frozenset({1, 2, _STATE_VERSION})
+"""Version 1 knew no chargers, version 2 no alerts: theirs begins empty, as that of any stream that is new."""
 
 
 class StreamState(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -44,6 +45,7 @@ class ChainState(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         rejections: Rejects seen, so that poison sent again is one reject and counted duplicates.
         connectors: Which connector a transaction is on.
         sessions: Charging sessions.
+        detection: Detectors, and open alerts.
         ledger: Counts so far.
     """
 
@@ -52,6 +54,7 @@ class ChainState(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     rejections: RejectionState
     connectors: ConnectorState
     sessions: SessionState
+    detection: DetectionState
     ledger: Ledger
 
 
@@ -65,6 +68,7 @@ class _PackedState(msgspec.Struct, frozen=True, kw_only=True):
     ledger: Ledger
     connectors: bytes = b""
     sessions: bytes = b""
+    detection: bytes = b""
 
 
 def pack_state(state: ChainState) -> bytes:
@@ -80,6 +84,7 @@ def pack_state(state: ChainState) -> bytes:
             ledger=state.ledger,
             connectors=state.connectors.to_bytes(),
             sessions=state.sessions.to_bytes(),
+            detection=state.detection.to_bytes(),
         )
     )
 
@@ -117,12 +122,17 @@ def unpack_state(payload: bytes, contracts: Sequence[Contract]) -> ChainState:
             except CheckpointError:
                 restarted[name] = 1
         streams[name] = stream
+    detection = DetectionState.empty()
+    if packed.detection:
+        detection, begun_anew = DetectionState.from_bytes(packed.detection)
+        restarted |= begun_anew
     return ChainState(
         next_offset=Offset(packed.next_offset),
         streams=streams,
         rejections=RejectionState.from_bytes(packed.rejections),
         connectors=ConnectorState.from_bytes(packed.connectors) if packed.connectors else ConnectorState.empty(),
         sessions=SessionState.from_bytes(packed.sessions) if packed.sessions else SessionState.empty(),
+        detection=detection,
         ledger=packed.ledger.plus(Ledger(restarted=restarted)),
     )
 

@@ -26,7 +26,8 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True):
         late_dropped: Stream -> readings too late for their window; they are rows all the same.
         pane_full: Stream -> readings past the samples that a pane may hold; they are rows all the same.
         flags: `stream/code` -> readings that decoding changed (`range`, `clock_clamped` ...).
-        restarted: Stream -> times its windows began anew because its contract changed.
+        restarted: Stream -> times its windows began anew because its contract changed; likewise detectors.
+        alerts: State of alerts -> revisions; and reason -> findings and orders that changed nothing.
     """
 
     first_offset: int | None = None
@@ -42,6 +43,7 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True):
     pane_full: dict[str, int] = {}
     flags: dict[str, int] = {}
     restarted: dict[str, int] = {}
+    alerts: dict[str, int] = {}
 
     @property
     def balance(self) -> int:

@@ -22,6 +22,7 @@ from simulators.chargers.outlet import places
 from simulators.chargers.records import Records
 from simulators.chargers.station import Station
 from simulators.chargers.visits import Visitors, read_sessions
+from simulators.scenarios.orders import CHARGER_KINDS, FaultOrder, orders_of
 from simulators.target import OnProgress, Progress, SimulationError, first_error, no_progress
 
 REPORT_S = 1.0
@@ -43,7 +44,8 @@ class ChargersConfig(msgspec.Struct, frozen=True, kw_only=True):
         meter_interval_s: Between two meter values of a session, simulated.
         gap_s: Mean time that an outlet stays free, simulated.
         sessions: The DESL data set to draw visits from, or None for the built-in table made from it.
-        faults: What goes wrong, and how often.
+        faults: What goes wrong with messages and sessions, and how often.
+        scenarios: What goes wrong with chargers, with which and when.
         truth_file: Where to note sessions (simulators.chargers.truth), or None.
         acknowledged_file: Where to note answered calls, or None.
         drain_s: How long to wait for outstanding answers at the end.
@@ -60,6 +62,7 @@ class ChargersConfig(msgspec.Struct, frozen=True, kw_only=True):
     gap_s: float = 300.0
     sessions: Path | None = None
     faults: ChargerFaultRates = ChargerFaultRates()
+    scenarios: tuple[FaultOrder, ...] = ()
     truth_file: Path | None = None
     acknowledged_file: Path | None = None
     drain_s: float = 10.0
@@ -155,7 +158,9 @@ def assets(config: ChargersConfig) -> list[Asset]:
     ]
 
 
-def make_stations(config: ChargersConfig, *, clock: Clock, records: Records, has_visitors: bool) -> list[Station]:
+def make_stations(
+    config: ChargersConfig, *, clock: Clock, records: Records, has_visitors: bool, make_link: Callable[..., Link] = Link
+) -> list[Station]:
     """Return the chargers of a run, not yet connected.
 
     Args:
@@ -163,8 +168,10 @@ def make_stations(config: ChargersConfig, *, clock: Clock, records: Records, has
         clock: Simulated time.
         records: Where truth goes.
         has_visitors: Whether anonymous vehicles come by themselves.
-    Raises: SimulationError: The data set cannot be read.
+        make_link: Makes their connections.
+    Raises: SimulationError: The data set cannot be read, or a scenario is for no charger of these.
     """
+    scenarios = orders_of(config.scenarios, charger_ids(config), CHARGER_KINDS)
     recorded = read_sessions(config.sessions) if config.sessions is not None else []
 
     def visitors(random_: random.Random) -> Visitors:
@@ -183,6 +190,8 @@ def make_stations(config: ChargersConfig, *, clock: Clock, records: Records, has
             handlers=handlers_v16 if charger.version == "1.6" else handlers_v2,
             meter_interval_s=config.meter_interval_s,
             visitors=visitors if has_visitors else None,
+            scenarios=scenarios.get(charger.charger_id, ()),
+            make_link=make_link,
         )
         for charger in describe(config)
     ]

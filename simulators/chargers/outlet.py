@@ -59,6 +59,10 @@ class Outlet:
         self.session: Session | None = None
         self.woken = asyncio.Event()
         """Set when there is something to do before the next tick."""
+        self.able = 1.0
+        """Part of its rated power that its electronics can give."""
+        self.hangs = False
+        """Whether it has forgotten to end a session, and lets nobody begin another one."""
         self._sampled_wus = 0
         self._sampled_us = 0
         self._power_w = 0
@@ -66,7 +70,12 @@ class Outlet:
     @property
     def is_free(self) -> bool:
         """Whether somebody could plug in."""
-        return self.guest is None and self.is_operative
+        return self.guest is None and self.is_operative and not self.hangs
+
+    @property
+    def most_w(self) -> int:
+        """What it can give now."""
+        return round(self.hardware.outlet_w * self.able)
 
     def reserved_at(self, at_us: int) -> Reservation | None:
         """Return the reservation that holds now; one that is over is forgotten."""
@@ -101,7 +110,7 @@ class Outlet:
         """Return what a vehicle with a session could use, given the profiles' limit."""
         if self.guest is None or self.session is None or self.session.stop_reason is not None:
             return 0
-        most_w = self.hardware.outlet_w if limit_w is None else min(limit_w, self.hardware.outlet_w)
+        most_w = self.most_w if limit_w is None else min(limit_w, self.most_w)
         return min(self.guest.load.wanted_w, most_w)
 
     def sample(self) -> Sample:

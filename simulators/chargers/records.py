@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Self
 
 from simulators.chargers.truth import AnsweredCall, JsonLines, SessionTruth
+from simulators.truth import FaultTruth, fault_line
 
 
 class Records:
@@ -35,6 +36,11 @@ class Records:
             self.energy_wh += truth.energy_wh
         if self._sessions is not None:
             self._sessions.add(truth)
+
+    def fault(self, truth: FaultTruth) -> None:
+        """Note a fault, as far as it is known."""
+        if self._sessions is not None:
+            self._sessions.add(fault_line(truth))
 
     def answered(self, call: AnsweredCall) -> None:
         """Note an answered call."""

@@ -6,7 +6,7 @@ shared here.
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from simulators.chargers.clock import Clock, iso
 from simulators.chargers.faults import HALF_OPEN_S, ChargerFaultRates, ChargerFaults
@@ -24,11 +24,16 @@ from simulators.chargers.settings import HEARTBEAT, METER, Settings
 from simulators.chargers.telling import Telling, is_accepted
 from simulators.chargers.truth import Payload
 from simulators.chargers.visits import Car, Visitors
+from simulators.scenarios.charger_faults import CHARGER_FAULTS, charger_truth
+from simulators.scenarios.orders import FaultOrder
 
 OFFLINE_FIRST_S = 3.0
 """How long a charger whose clock is unset lives before it connects, real seconds."""
 UNPLUG_S = 4.0
 """From the end of a session until the cable is back, simulated seconds."""
+FAULT_WAITS_S = 10.0
+HANGS_S = 3_600.0
+"""How long an outlet that forgot to end a session serves nobody, simulated seconds: then somebody restarts it."""
 _FAR_US = 400 * 86_400 * US_PER_S
 
 
@@ -47,6 +52,8 @@ class Station:
         handlers: Makes what answers commands.
         meter_interval_s: Between two meter values, simulated.
         visitors: Makes the source of anonymous vehicles, None for a charger that only known ones use.
+        scenarios: What befalls it, each at its first connector that can have it.
+        make_link: Makes its connection.
     """
 
     def __init__(
@@ -63,6 +70,8 @@ class Station:
         handlers: "Callable[[Station], Mapping[str, Handler]]",
         meter_interval_s: int,
         visitors: Callable[[random.Random], Visitors] | None,
+        scenarios: Sequence[FaultOrder] = (),
+        make_link: Callable[..., Link] = Link,
     ) -> None:
         self.charger_id, self.version, self.hardware, self.clock = charger_id, version, hardware, clock
         self._random = random.Random(f"{seed}/{charger_id}")
@@ -82,10 +91,11 @@ class Station:
         self._is_booted = False
         self._boot_reason: str | None = "PowerUp"
         self._reset_when_idle = False
-        self._began_us = clock.now_us()
+        self._began_us, self._records = clock.now_us(), records
+        self._scenarios, self._zombies = scenarios, 0
         self._afterwards: list[Callable[[], None]] = []
         self._timers: set[asyncio.TimerHandle] = set()
-        self.link = Link(
+        self.link = make_link(
             charger_id=charger_id,
             version=version,
             server=server,
@@ -120,6 +130,8 @@ class Station:
         """Let vehicles charge until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._heartbeat(), name=f"{self.charger_id}-heartbeat")
+            for order in self._scenarios:
+                tasks.create_task(self._befall(order), name=f"{self.charger_id}-{order.kind}")
             for outlet in self.outlets:
                 tasks.create_task(self._serve(outlet), name=f"{self.charger_id}-{outlet.place.number}")
 
@@ -180,6 +192,9 @@ class Station:
         outlet.woken.clear()
         self.say_status(outlet, "Available" if outlet.is_operative else "Unavailable")
         self._reset_if_idle()
+        if outlet.hangs:
+            await asyncio.sleep(max(self.clock.real_s(self.clock.now_us() + int(HANGS_S * US_PER_S)), 0.0))
+            outlet.hangs = False
 
     async def _go_on(self, outlet: Outlet, session: Session) -> None:
         """Report until something ends the session."""
@@ -200,6 +215,30 @@ class Station:
                 next_us += max(self.settings.number(METER), 1) * US_PER_S
                 self._strike(outlet, session, [name for name, when in strikes.items() if when == tick])
                 self.telling.meter(outlet, session, "MeterValuePeriodic")
+
+    async def _befall(self, order: FaultOrder) -> None:
+        """Wait for the moment of a fault and for a vehicle, without which nobody could see it, and let it begin."""
+        next_us = self._began_us + round(order.at_s * US_PER_S)
+        while True:
+            await asyncio.sleep(max(self.clock.real_s(next_us), 0.0))
+            busy = [(outlet, outlet.session) for outlet in self.outlets if outlet.session is not None]
+            going = [(outlet, session) for outlet, session in busy if session.stop_reason is None]
+            if going:
+                break
+            next_us += int(FAULT_WAITS_S * US_PER_S)
+        outlet, session = going[0]
+        if order.kind == "zombie":
+            self._zombies += 1
+            session.stop_reason = "EVDeparted"
+        else:
+            outlet.able = CHARGER_FAULTS[order.kind].able
+            self._note(order.kind, outlet)
+        outlet.wake()
+
+    def _note(self, kind: str, outlet: Outlet) -> None:
+        part = self.words.connector(outlet.place)
+        truth = charger_truth(kind, device_id=self.charger_id, part=part, began_us=self.clock.now_us())
+        self._records.fault(truth)
 
     def _strike(self, outlet: Outlet, session: Session, names: list[str]) -> None:
         for name in names:
@@ -238,6 +277,11 @@ class Station:
         return session
 
     def _end(self, outlet: Outlet, session: Session) -> None:
+        if self._zombies and session.stop_reason == "EVDeparted":
+            self._zombies -= 1
+            session.truth.faults.add("no_stop")
+            outlet.hangs = True
+            self._note("zombie", outlet)
         self.telling.end(outlet, session)
         self.profiles.end_transaction(outlet.place.where)
         self.say_status(outlet, "Finishing")
@@ -258,7 +302,7 @@ class Station:
             if outlet.guest is None:
                 continue
             may_draw = outlet.session is not None and outlet.session.stop_reason is None
-            full_w = self.hardware.outlet_w if limit is None else min(limit, self.hardware.outlet_w)
+            full_w = outlet.most_w if limit is None else min(limit, outlet.most_w)
             outlet.guest.load.limit_w = full_w if may_draw and cabinet_w is None else most_w
 
     def is_usable(self, outlet: Outlet) -> bool:

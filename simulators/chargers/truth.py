@@ -1,6 +1,7 @@
 """What chargers really did: a line per session, and a line per call that was answered. JSON lines, append-only.
 
-The first file says what must come out; the second what a server answered for, so what it may never lose.
+The first file says what must come out, and has the rows of faults too (`simulators.truth.read_faults`); the second what
+a server answered for, so what it may never lose.
 """
 
 from pathlib import Path
@@ -108,7 +109,7 @@ class JsonLines:
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
         self.close()
 
-    def add(self, line: SessionTruth | AnsweredCall) -> None:
+    def add(self, line: SessionTruth | AnsweredCall | dict[str, object]) -> None:
         """Write one line."""
         self._file.write(self._encoder.encode(line) + b"\n")
 
@@ -118,8 +119,9 @@ class JsonLines:
 
 
 def read_sessions_truth(path: Path) -> list[SessionTruth]:
-    """Return the sessions in the order they were written; a torn last line is left out."""
-    return [msgspec.json.decode(line, type=SessionTruth) for line in _whole_lines(path)]
+    """Return the sessions in the order they were written; a torn last line and the rows of faults are left out."""
+    lines = [line for line in _whole_lines(path) if not line.startswith(b'{"fault"')]
+    return [msgspec.json.decode(line, type=SessionTruth) for line in lines]
 
 
 def read_answered(path: Path) -> list[AnsweredCall]:

@@ -23,6 +23,8 @@ STEP_S = 1.0
 PARKED_KW = 0.15
 """Battery management and telematics while the vehicle is off."""
 CHARGE_BELOW_SOC, CHARGE_UNTIL_SOC = 0.25, 0.85
+NIGHT_UNTIL_SOC = 0.95
+"""Where a vehicle that is off duty leaves the charger; it does not leave the depot before its duty begins."""
 HARD_BRAKING = 2.0
 """Times the planned deceleration: what a driver does who was a little late."""
 ARRIVED_M = 1.0
@@ -71,6 +73,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
         ignition_on: Ready to drive.
         doors_open: Any.
         charging: Power comes from a charger.
+        parked: Off duty at its depot; it may charge there.
     """
 
     position: Position
@@ -83,6 +86,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     ignition_on: bool
     doors_open: bool
     charging: bool
+    parked: bool = False
 
 
 class Drive:
@@ -94,7 +98,7 @@ class Drive:
         random_: Source of dwell times, of nothing else.
         soc: State of charge at the start, 0 .. 1.
         odometer_km: At the start.
-        ambient_temp_c: Outside, constant; the battery and the cabin begin there.
+        ambient_temp_c: Outside; the battery and the cabin begin there.
         start_m: Where on the route it begins, at a standstill.
         connect: Plugs in at the depot, or returns None while no charger is free, and is asked again a second later.
             Without it every depot has a charger of the battery's full power, which nobody else hears of.
@@ -118,7 +122,7 @@ class Drive:
         self._random = random_
         self._profile = SpeedProfile(route, model.braking_mps2)
         self._pack = PackState(soc=soc, temp_c=ambient_temp_c)
-        self._odometer_m, self._ambient_temp_c = odometer_km * 1000, ambient_temp_c
+        self._odometer_m, self.ambient_temp_c = odometer_km * 1000, ambient_temp_c
         self._cabin_temp_c = ambient_temp_c
         self._at_m, self._speed_mps = start_m, 0.0
         self._dwell_s = 0.0
@@ -126,6 +130,9 @@ class Drive:
         self._plug: Plug | None = None
         self.charge_until_soc = CHARGE_UNTIL_SOC
         """When it leaves a charger; whoever plugs it in may change that."""
+        self.on_duty = True
+        """Whether it goes round; a vehicle that is off duty parks when it comes to its depot, and charges there."""
+        self._parked = False
 
     @property
     def soc(self) -> float:
@@ -137,27 +144,34 @@ class Drive:
         """Where it is."""
         return self.route.position(self._at_m)
 
-    def advance(self) -> Snapshot:
-        """Let one second pass and return how things stand."""
-        standing = self._charging or self._dwell_s > 0
+    @property
+    def is_off(self) -> bool:
+        """Whether its ignition is off: it charges or is parked."""
+        return self._charging or self._parked
+
+    def advance(self, step_s: float = STEP_S) -> Snapshot:
+        """Let time pass and return how things stand: a second, or more while the ignition is off."""
+        assert step_s == STEP_S or self.is_off
+        standing = self.is_off or self._dwell_s > 0
         motion = Motion() if standing else self._drive()
-        ignition_on, doors_open = not self._charging, standing and not self._charging and self.model.name == "bus"
+        ignition_on = not self.is_off
+        doors_open = standing and ignition_on and self.model.name == "bus"
         auxiliary_kw = PARKED_KW
         if ignition_on:
-            auxiliary_kw = self.model.auxiliary_kw + climate_kw(self.model, ambient_temp_c=self._ambient_temp_c)
+            auxiliary_kw = self.model.auxiliary_kw + climate_kw(self.model, ambient_temp_c=self.ambient_temp_c)
         self._pack, flows = step(
             self.model,
             self._pack,
             motion,
             auxiliary_kw=auxiliary_kw,
-            ambient_temp_c=self._ambient_temp_c,
+            ambient_temp_c=self.ambient_temp_c,
             charger_kw=self._charger_kw(auxiliary_kw) if self._charging else 0.0,
-            step_s=STEP_S,
+            step_s=step_s,
         )
         if self._plug is not None:
             self._plug.took(flows, soc=self._pack.soc, voltage_v=flows.voltage_v)
-        wanted_c = COMFORT_TEMP_C if ignition_on else self._ambient_temp_c
-        self._cabin_temp_c += (wanted_c - self._cabin_temp_c) * (1 - exp(-STEP_S / self.model.cabin_s))
+        wanted_c = COMFORT_TEMP_C if ignition_on else self.ambient_temp_c
+        self._cabin_temp_c += (wanted_c - self._cabin_temp_c) * (1 - exp(-step_s / self.model.cabin_s))
         snapshot = Snapshot(
             position=self.route.position(self._at_m),
             speed_mps=self._speed_mps,
@@ -165,10 +179,11 @@ class Drive:
             pack=self._pack,
             flows=flows,
             cabin_temp_c=self._cabin_temp_c,
-            ambient_temp_c=self._ambient_temp_c,
+            ambient_temp_c=self.ambient_temp_c,
             ignition_on=ignition_on,
             doors_open=doors_open,
             charging=flows.charger_kw > 0,
+            parked=self._parked,
         )
         if standing:
             self._stand()
@@ -195,9 +210,13 @@ class Drive:
         if self._charging:
             is_over = self._plug is not None and self._plug.is_over
             self._charging = self._pack.soc < self.charge_until_soc and not is_over
-            if not self._charging and self._plug is not None:
-                self._plug.leave()
-                self._plug, self.charge_until_soc = None, CHARGE_UNTIL_SOC
+            if not self._charging:
+                self.charge_until_soc, self._parked = CHARGE_UNTIL_SOC, not self.on_duty
+                if self._plug is not None:
+                    self._plug.leave()
+                    self._plug = None
+        elif self._parked:
+            self._parked = not self.on_duty
         else:
             self._dwell_s = max(self._dwell_s - STEP_S, 0.0)
 
@@ -218,7 +237,12 @@ class Drive:
 
     def _arrive(self, stop_m: float) -> None:
         self._dwell_s = round(self.route.dwell_s(stop_m) * self._random.uniform(0.7, 1.5))
-        self._charging = stop_m == self.route.length_m and self._pack.soc < CHARGE_BELOW_SOC
+        if stop_m < self.route.length_m:
+            return
+        self._parked = not self.on_duty
+        if self._parked:
+            self.charge_until_soc = NIGHT_UNTIL_SOC
+        self._charging = self._pack.soc < (NIGHT_UNTIL_SOC if self._parked else CHARGE_BELOW_SOC)
 
     def _fastest(self, stop_m: float) -> Motion:
         """Return the motion with the highest end speed that is allowed, by bisection; braking hard always is."""
@@ -251,5 +275,5 @@ class Drive:
 
     def _motion(self, speed_to_mps: float, distance_m: float) -> Motion:
         to_m = min(self._at_m + distance_m, self.route.length_m)
-        climb_m = self.route.position(to_m).altitude_m - self.route.position(self._at_m).altitude_m
+        climb_m = self.route.altitude_m(to_m) - self.route.altitude_m(self._at_m)
         return Motion(speed_from_mps=self._speed_mps, speed_to_mps=speed_to_mps, distance_m=distance_m, climb_m=climb_m)

@@ -9,19 +9,21 @@ import json
 import random
 import time
 from collections import Counter
-from collections.abc import Callable
-from datetime import UTC, datetime
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
 
 from simulators.faults import FaultRates, Faults
 from simulators.message import Encoding, Message, Reading, encode, message
+from simulators.moments import US_PER_S, iso
+from simulators.scenarios.orders import VEHICLE_KINDS, FaultOrder, orders_of
+from simulators.scenarios.vehicle_faults import VehicleFault, vehicle_fault
 from simulators.target import OnProgress, Progress, SimulationError, Target, first_error, no_progress
 from simulators.truth import TruthFile, one_reject
 from simulators.uplink import Outgoing, Uplink, Will
 from simulators.vehicles.drive import STEP_S, Drive, Plug, Snapshot
-from simulators.vehicles.physics import BUS, CAR, Model
+from simulators.vehicles.physics import BUS, CAR, HEALTHY, Model
 from simulators.vehicles.readings import Character, battery, character, event, telemetry
 from simulators.vehicles.routes import ROUTES, Route
 
@@ -31,7 +33,6 @@ BUFFER_MESSAGES = 7_200
 TROUBLES_PER_HOUR = 0.2
 """Diagnostic trouble codes a vehicle reports."""
 TROUBLE_CODES = ("P0A7F", "P0AA6", "U0293", "B1A2F", "C1527")
-US_PER_S = 1_000_000
 
 
 class VehiclesConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,7 +46,8 @@ class VehiclesConfig(msgspec.Struct, frozen=True, kw_only=True):
         seed: The same seed gives the same journeys and the same faults.
         pace: Simulated seconds per real second. Other than 1 it needs `seconds`, and the vehicles' clocks begin so far
             in the past that they end at the present.
-        faults: What goes wrong, and how often.
+        faults: What goes wrong with messages, and how often.
+        scenarios: What goes wrong with vehicles, with whom and when.
         truth_file: Where to note what was sent and must come out (simulators.truth), or None.
         drain_s: How long to wait for outstanding acknowledgements at the end.
     """
@@ -57,6 +59,7 @@ class VehiclesConfig(msgspec.Struct, frozen=True, kw_only=True):
     seed: int = 1
     pace: float = 1.0
     faults: FaultRates = FaultRates()
+    scenarios: tuple[FaultOrder, ...] = ()
     truth_file: Path | None = None
     drain_s: float = 10.0
 
@@ -102,6 +105,7 @@ class Vehicle:
         truth: Where to note what it sends, or None.
         connect: Plugs it in at its depot (`Drive`), or None for depots that charge by themselves.
         plugged_soc: State of charge of a vehicle that begins at its depot's charger, None for one on its way.
+        scenarios: What befalls it.
     """
 
     def __init__(
@@ -113,6 +117,7 @@ class Vehicle:
         *,
         connect: "Callable[[Vehicle], Plug | None] | None" = None,
         plugged_soc: float | None = None,
+        scenarios: Sequence[FaultOrder] = (),
     ) -> None:
         self.device_id = device_id
         self.sent = self.acknowledged = self.dropped = self.commands = 0
@@ -135,6 +140,7 @@ class Vehicle:
             connect=None if connect is None else lambda: connect(self),
             is_charging=plugged_soc is not None,
         )
+        self._orders, self._ailing = list(scenarios), list[VehicleFault]()
         self._ignition_on: bool | None = None
         self.now_us = self._seq = 0
         self.uplink = Uplink(
@@ -161,7 +167,9 @@ class Vehicle:
             elapsed_us = tick * int(STEP_S * US_PER_S) + phase_us
             await asyncio.sleep(began_s + elapsed_us / US_PER_S / self._config.pace - time.monotonic())
             self.now_us = began_us + elapsed_us
-            for honest in self._report(self.drive_state.advance()):
+            now = self.drive_state.advance()
+            self._fail(now, elapsed_us / US_PER_S)
+            for honest in self._report(now):
                 for out in self._faults.apply(honest):
                     self._send(out)
             tick += 1
@@ -171,12 +179,25 @@ class Vehicle:
         for out in self._faults.flush():
             self._send(out)
 
+    def _fail(self, now: Snapshot, elapsed_s: float) -> None:
+        """Let the scenarios begin whose time has come, and go on."""
+        for order in [order for order in self._orders if order.at_s <= elapsed_s]:
+            self._orders.remove(order)
+            cell = self._random.randint(1, self._model.battery.cells)
+            self._ailing.append(
+                vehicle_fault(order.kind, device_id=self.device_id, model=self._model, began_us=self.now_us, cell=cell)
+            )
+        for fault in self._ailing:
+            if fault.pass_time(now, self.now_us) and self._truth is not None:
+                self._truth.fault(fault.truth)
+
     def _report(self, now: Snapshot) -> list[Message]:
         """Return what the vehicle says about one second."""
         ts = iso(self.now_us)
+        ailment = next((fault.ailment for fault in self._ailing if fault.ailment is not HEALTHY), HEALTHY)
         said = [
             ("telemetry", telemetry(self.device_id, ts, self._model, now)),
-            ("battery", battery(self.device_id, ts, self._model, self._character, now)),
+            ("battery", battery(self.device_id, ts, self._model, self._character, now, ailment)),
         ]
         if now.ignition_on is not self._ignition_on:
             self._ignition_on = now.ignition_on
@@ -185,6 +206,9 @@ class Vehicle:
             code = self._random.choice(TROUBLE_CODES)
             said.append(("event", event(self.device_id, ts, "dtc", code=code, active=True)))
         self._seq += 1
+        for fault in self._ailing:
+            altered = [(channel, fault.said(channel, reading)) for channel, reading in said]
+            said = [(channel, reading) for channel, reading in altered if reading is not None]
         return [message(channel, reading | {"seq": self._seq}, self._encoding) for channel, reading in said]
 
     def _send(self, out: Message) -> None:
@@ -234,12 +258,6 @@ class Vehicle:
             outcome=one_reject("unknown_channel"),
         )
         self._send(reply)
-
-
-def iso(at_us: int) -> str:
-    """Return UTC microseconds since 1970 as ISO 8601."""
-    second, us = divmod(at_us, US_PER_S)
-    return f"{datetime.fromtimestamp(second, UTC):%Y-%m-%dT%H:%M:%S}.{us:06d}Z"
 
 
 def model_and_route(device_id: str, index: int) -> tuple[Model, Route]:
@@ -311,8 +329,12 @@ async def run_vehicles(
         raise SimulationError(f"pace is {config.pace:g}; give simulated seconds per second, such as 1")
     if config.buses + config.cars < 1:
         raise SimulationError("the fleet is empty; give buses or cars")
+    scenarios = orders_of(config.scenarios, vehicle_ids(config), VEHICLE_KINDS)
     truth = TruthFile(config.truth_file) if config.truth_file else None
-    fleet = Fleet([Vehicle(name, i, config, truth) for i, name in enumerate(vehicle_ids(config))], truth)
+    vehicles = [
+        Vehicle(name, i, config, truth, scenarios=scenarios.get(name, ())) for i, name in enumerate(vehicle_ids(config))
+    ]
+    fleet = Fleet(vehicles, truth)
     began_s, ahead_s = time.monotonic(), (config.pace - 1.0) * (config.seconds or 0.0)
     began_us = now_ns() // 1000 - int(ahead_s * US_PER_S)
     try:

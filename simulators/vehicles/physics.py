@@ -207,6 +207,37 @@ class PackState(msgspec.Struct, frozen=True, kw_only=True):
     temp_c: float
 
 
+class Ailment(msgspec.Struct, frozen=True, kw_only=True):
+    """What is wrong inside a pack at one moment: one group of its cells, and the way to the chassis.
+
+    Attributes:
+        cell: The sick group, from 1; None for none.
+        rest_v: Its open-circuit voltage over that of the others, <= 0.
+        extra_ohm: Its resistance over that of the others, >= 0.
+        collapse: Part of its voltage that is gone, 0 .. 1: 1 is a dead short.
+        temp_c: At its temperature sensor, None for as warm as the others.
+        leak_kohm: Path from the pack to the chassis beside the healthy insulation, None for none.
+    """
+
+    cell: int | None = None
+    rest_v: float = 0.0
+    extra_ohm: float = 0.0
+    collapse: float = 0.0
+    temp_c: float | None = None
+    leak_kohm: float | None = None
+
+    def cell_v(self, healthy_v: float, current_a: float) -> float:
+        """Return the sick group's voltage, given that of a healthy one; a pole reversal is not modelled."""
+        return max((healthy_v + self.rest_v + current_a * self.extra_ohm) * (1.0 - self.collapse), 0.0)
+
+    def isolation_kohm(self, healthy_kohm: float) -> float:
+        """Return what an insulation monitor measures: both paths in parallel."""
+        return healthy_kohm if self.leak_kohm is None else 1 / (1 / healthy_kohm + 1 / self.leak_kohm)
+
+
+HEALTHY = Ailment()
+
+
 class Flows(msgspec.Struct, frozen=True, kw_only=True):
     """Mean powers of one step in kW, and the electrical quantities at its end.
 

@@ -9,7 +9,7 @@ import msgspec
 
 from simulators.message import Reading
 from simulators.vehicles.drive import Snapshot
-from simulators.vehicles.physics import Model
+from simulators.vehicles.physics import HEALTHY, Ailment, Model
 
 _KMH_PER_MPS = 3.6
 _SPREAD_V_PER_A = 1.5e-5
@@ -70,33 +70,46 @@ def telemetry(device_id: str, ts: str, model: Model, now: Snapshot) -> Reading:
     }
 
 
-def battery(device_id: str, ts: str, model: Model, pack: Character, now: Snapshot) -> Reading:
+def battery(
+    device_id: str, ts: str, model: Model, pack: Character, now: Snapshot, ailment: Ailment = HEALTHY
+) -> Reading:
     """Return a `battery_pack` reading.
 
     Cells differ at rest by the pack's own spread, and under load by a little more, as their resistances differ; those
-    in the middle are warmer than those at the edge, the more so the more heat there is.
+    in the middle are warmer than those at the edge, the more so the more heat there is. A sick cell is one of the
+    groups in series, so the pack's voltage and power lack what it lacks.
     """
-    mean_v = now.flows.voltage_v / model.battery.cells
-    half_v = (model.battery.cell_spread_v * pack.spread + abs(now.flows.current_a) * _SPREAD_V_PER_A) / 2
-    warmer_k = 0.4 + now.flows.cell_loss_kw * _SPREAD_K_PER_KW
+    cells, current_a = model.battery.cells, now.flows.current_a
+    healthy_v = now.flows.voltage_v / cells
+    half_v = (model.battery.cell_spread_v * pack.spread + abs(current_a) * _SPREAD_V_PER_A) / 2
+    low, high = (healthy_v - half_v, pack.weak_cell), (healthy_v + half_v, pack.strong_cell)
+    pack_v, warmer_k = now.flows.voltage_v, 0.4 + now.flows.cell_loss_kw * _SPREAD_K_PER_KW
+    temp_mean_c, temp_max_c = now.pack.temp_c, now.pack.temp_c + warmer_k
+    if ailment.cell is not None:
+        sick_v = ailment.cell_v(healthy_v, current_a)
+        pack_v += sick_v - healthy_v
+        low, high = min(low, (sick_v, ailment.cell)), max(high, (sick_v, ailment.cell))
+    if ailment.temp_c is not None:
+        temp_mean_c += (ailment.temp_c - temp_mean_c) / cells
+        temp_max_c = max(temp_max_c, ailment.temp_c)
     state = "charge" if now.charging else "drive" if now.ignition_on else "standby"
     return {
         "ts": ts,
         "device_id": device_id,
-        "pack_voltage_v": round(now.flows.voltage_v, 3),
-        "pack_current_a": round(now.flows.current_a, 3),
-        "pack_power_kw": round(now.flows.terminal_kw, 3),
+        "pack_voltage_v": round(pack_v, 3),
+        "pack_current_a": round(current_a, 3),
+        "pack_power_kw": round(pack_v * current_a / 1000, 3),
         "soc_pct": round(now.pack.soc * 100, 3),
         "soh_pct": pack.soh_pct,
-        "cell_voltage_min_v": round(mean_v - half_v, 4),
-        "cell_voltage_max_v": round(mean_v + half_v, 4),
-        "cell_voltage_mean_v": round(mean_v, 4),
-        "cell_voltage_min_id": pack.weak_cell,
-        "cell_voltage_max_id": pack.strong_cell,
+        "cell_voltage_min_v": round(low[0], 4),
+        "cell_voltage_max_v": round(high[0], 4),
+        "cell_voltage_mean_v": round(pack_v / cells, 4),
+        "cell_voltage_min_id": low[1],
+        "cell_voltage_max_id": high[1],
         "cell_temp_min_c": round(now.pack.temp_c - warmer_k, 2),
-        "cell_temp_max_c": round(now.pack.temp_c + warmer_k, 2),
-        "cell_temp_mean_c": round(now.pack.temp_c, 2),
-        "isolation_kohm": round(pack.isolation_kohm, 0),
+        "cell_temp_max_c": round(temp_max_c, 2),
+        "cell_temp_mean_c": round(temp_mean_c, 2),
+        "isolation_kohm": round(ailment.isolation_kohm(pack.isolation_kohm), 0),
         "contactor": "closed",
         "hvil_closed": True,
         "bms_state": state,

@@ -73,6 +73,7 @@ class Route:
         self._closed = (*waypoints, waypoints[0])
         lengths = [haversine_m(a, b) for a, b in pairwise(self._closed)]
         self._starts_m = [0.0, *accumulate(lengths)]
+        self._headings_deg = [heading_deg(a, b) for a, b in pairwise(self._closed)]
         self.length_m = self._starts_m[-1]
         """Of the whole loop."""
         stops_m = [at_m for at_m, point in zip(self._starts_m, waypoints, strict=False) if point.dwell_s]
@@ -91,8 +92,14 @@ class Route:
             latitude_deg=a.latitude_deg + (b.latitude_deg - a.latitude_deg) * part,
             longitude_deg=a.longitude_deg + (b.longitude_deg - a.longitude_deg) * part,
             altitude_m=a.altitude_m + (b.altitude_m - a.altitude_m) * part,
-            heading_deg=heading_deg(a, b),
+            heading_deg=self._headings_deg[i],
         )
+
+    def altitude_m(self, at_m: float) -> float:
+        """Return the height `at_m` metres from the depot: what `position` says, at a fraction of the price."""
+        i = self._segment(at_m)
+        a, b, start_m = self._closed[i].altitude_m, self._closed[i + 1].altitude_m, self._starts_m[i]
+        return a + (b - a) * ((at_m - start_m) / (self._starts_m[i + 1] - start_m))
 
     def limit_mps(self, at_m: float) -> float:
         """Return the speed limit at a place."""

@@ -21,12 +21,22 @@ from gateway.core.settings import ENVIRONMENT_PREFIX, Settings
 from gateway.journal.memory import MemoryJournal
 from gateway.observe import gateway_metrics
 from gateway.observe.logs import make_logger
-from gateway.observe.metrics import Counted, EventCounter, commit_histogram, lag_histogram, process_registry
+from gateway.observe.metrics import (
+    Counted,
+    EventCounter,
+    commit_histogram,
+    lag_histogram,
+    notice_histogram,
+    process_registry,
+)
 from gateway.wire.ocpp.actions import FROM_CENTRAL
 from gateway.wire.ocpp.versions import Version
-from processors.contracts.catalogue import to_text
+from processors.contracts.catalogue import rule_text, span_text, to_text
+from processors.contracts.detectors import DETECTORS, Parameter
 from processors.contracts.load import load_contracts
 from processors.contracts.units import INTEGRALS, UNITS
+from processors.notices.config import NoticePlan
+from processors.notifier import Notifier
 from processors.stages.chain import RAW, REJECTS, Chain
 from processors.stages.faults import REJECT_CODES
 from processors.watch import Watch
@@ -41,6 +51,7 @@ MARK: Final = re.compile(r"(<!-- generated: (?P<name>[a-z-]+) -->\n).*?(<!-- end
 SETTINGS: Final = {
     "data": "directory of everything that must survive a restart",
     "contracts": "directory of your contracts; without it `contracts` in the data directory",
+    "alerts": "receivers, routes and changed rules; without it `alerts.yaml` in the data directory, if it is there",
     "gateway.tick_s": "how often the time is written into the journal, so that windows of silent devices end",
     "gateway.insecure": "listen beyond this machine without TLS; also `--insecure`",
     "gateway.mqtt.host": "address to listen on; other than the loopback needs `insecure`",
@@ -79,6 +90,7 @@ SETTINGS: Final = {
     "registry.url": "SQLAlchemy address of the device registry without the password; else `DATA/registry.sqlite`",
     "registry.password": "password for `registry.url`; environment only",
     "registry.password_file": "file that holds it",
+    "processors.interval_s": "the journal is read this often; alerts wait as long, and each look has its price",
     "processors.commit_interval_s": "rows wait this long for company before they go into the lake",
     "processors.checkpoint_interval_s": "how often the state is stored; a restart repeats at most this much",
     "processors.batch_rows_max": "messages processed at once",
@@ -245,6 +257,45 @@ def streams() -> str:
     return "\n".join(re.sub(r"^#", "###", page, flags=re.MULTILINE) for page in pages).strip()
 
 
+def rules() -> str:
+    """Every rule of the built-in contracts, with what a person is told."""
+    lines: list[str] = []
+    for contract in load_contracts([]):
+        if not contract.rules:
+            continue
+        rows = [
+            (f"`{rule.name}`", rule.severity, rule.title, rule_text(rule), rule.source, rule.check)
+            for rule in contract.rules
+        ]
+        head = ["rule", "severity", "what is wrong", "fires, and ends", "source", "check first"]
+        lines += ["", f"### {contract.stream}", "", *_table(head, rows)]
+    return "\n".join(lines).strip()
+
+
+def detectors() -> str:
+    """Every detector with its parameters."""
+    lines: list[str] = []
+    for name, form in DETECTORS.items():
+        where = f" On {', '.join(f'`{stream}`' for stream in form.streams)}." if form.streams else ""
+        keys = f" It heeds {', '.join(f'`{key}`' for key in sorted(form.keys))}." if form.keys else ""
+        rows = [
+            (f"`{parameter}`", spec.kind, _parameter_default(spec), spec.what)
+            for parameter, spec in form.parameters.items()
+        ]
+        lines += ["", f"### {name}", "", f"{form.what}{where}{keys}", ""]
+        lines += _table(["parameter", "kind", "default", "what"], rows)
+    return "\n".join(lines).strip()
+
+
+def _parameter_default(spec: Parameter) -> str:
+    if spec.default is None:
+        return "must be given"
+    if isinstance(spec.default, str):
+        return f"`{spec.default}`"
+    units = {"percent": " %", "power": " kW"}
+    return f"`{span_text(spec.default) if spec.kind == 'duration' else f'{spec.default:g}'}{units.get(spec.kind, '')}`"
+
+
 def units() -> str:
     """Every unit of a contract."""
     dimensions: dict[str, list[str]] = {}
@@ -302,7 +353,10 @@ def processors_registry() -> CollectorRegistry:
     journal = MemoryJournal()
     log = make_logger(form="json", level="error", secrets=[], process="processors")
     chain = Chain(load_contracts([]))
-    Watch(log=log, now_ns=lambda: 0, reader=journal, state=chain.empty_state()).register_metrics(registry)
+    notice_histogram(registry)
+    notifier = Notifier(reader=journal, path=Path("unused"), plan=NoticePlan(), senders={}, log=log, now_us=lambda: 0)
+    watch = Watch(log=log, now_ns=lambda: 0, reader=journal, state=chain.empty_state(), notifier=notifier)
+    watch.register_metrics(registry)
     return registry
 
 
@@ -419,6 +473,8 @@ BLOCKS: Final[dict[str, Callable[[], str]]] = {
     "settings": settings,
     "streams": streams,
     "units": units,
+    "rules": rules,
+    "detectors": detectors,
     "metrics": metrics,
     "ocpp-actions": ocpp_actions,
     "error-classes": error_classes,

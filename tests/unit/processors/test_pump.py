@@ -1,13 +1,14 @@
 """The pump keeps order, waits for company, stops reading when a store refuses, and survives poison."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
 from typing import Any
 
+import msgspec
 import polars as pl
 import pytest
 
-from gateway.core.errors import JournalError, SinkError
+from gateway.core.errors import JournalError, JournalFull, SinkError
 from gateway.core.failpoints import Failpoint, FailpointHook, no_failpoint
 from gateway.core.ids import Offset
 from gateway.core.records import Checkpoint, EntryBatch, Envelope
@@ -15,6 +16,7 @@ from gateway.journal.memory import MemoryJournal
 from processors.contracts.load import load_contracts
 from processors.pump import CURSOR, Pump
 from processors.sinks.memory import MemorySink
+from processors.stages.alert_record import LifeEvent, TestOrder
 from processors.stages.chain import Chain, ChainState, Outputs
 from tests.journals import fleet, to_journal
 
@@ -54,6 +56,19 @@ class MemoryCursors:
         return min((c.offset for c in self.stored.values()), default=None)
 
 
+class MemoryResults:
+    """Results in memory; `full` makes it refuse."""
+
+    def __init__(self) -> None:
+        self.kept: list[LifeEvent] = []
+        self.full = False
+
+    def append(self, events: Sequence[LifeEvent]) -> None:
+        if self.full:
+            raise JournalFull("no space left; free some")
+        self.kept += events
+
+
 class Seen:
     """Events, as a list."""
 
@@ -67,6 +82,12 @@ class Seen:
 
     def refused(self, error: SinkError) -> None:
         self.names.append("refused")
+
+    def not_told(self, error: JournalError) -> None:
+        self.names.append("not told")
+
+    def told(self, events: Sequence[LifeEvent]) -> None:
+        self.names.append(f"told {[event.offset for event in events]}")
 
     def quarantined(self, offset: Offset, crash: BaseException) -> None:
         self.names.append(f"quarantined {offset}")
@@ -103,6 +124,7 @@ class World:
     def __init__(self, chain: Chain, journal: MemoryJournal) -> None:
         self.chain, self.journal = chain, journal
         self.sink = MemorySink(chain.schemas)
+        self.results = MemoryResults()
         self.cursors = MemoryCursors()
         self.seen = Seen()
 
@@ -119,6 +141,7 @@ class World:
             reader=self.journal,
             chain=self.chain,
             sink=self.sink,
+            results=self.results,
             cursors=self.cursors,
             state=state,
             writer=Inline(),
@@ -188,44 +211,148 @@ def test_rows_are_on_disk_before_the_checkpoint_says_so(chain: Chain, envelopes:
 
 
 def test_few_entries_wait_for_company(chain: Chain, envelopes: list[Envelope]) -> None:
-    """Below the batch size entries are read once per commit interval; a full batch is read at once."""
+    """Below the batch size rows are written once per commit interval; a full batch is written at once."""
     world = World(chain, to_journal(envelopes[:50]))
-    pump = world.pump(rows_max=60, commit_interval_s=5.0)
-    assert 0.0 < pump.step(0.0) <= 5.0
-    assert pump.step(4.9) > 0.0
+    pump = world.pump(rows_max=60, interval_s=0.5, commit_interval_s=5.0)
+    assert 0.0 < pump.step(0.0) <= 0.5
+    pump.step(0.5)
+    pump.step(5.4)
     assert world.seen.batches == []
-    pump.step(5.0)
-    pump.step(5.0)
+    pump.step(5.5)
+    pump.step(5.5)
     assert world.seen.batches == [50]
     for one in envelopes[50:110]:
         world.journal.append_nowait(one.received_at_ns, [one.route], [one.payload], None)
     world.journal.commit()
-    pump.step(5.1)
-    pump.step(5.1)
+    for _ in range(3):
+        pump.step(5.6)
     assert world.seen.batches == [50, 110]
 
 
-def test_refused_batch_is_retried_and_nothing_else_read(chain: Chain, envelopes: list[Envelope]) -> None:
-    """A store that refuses stops the reading for the time it says, and gets the same batch again."""
+def test_batches_are_gathered_into_one_write(chain: Chain, envelopes: list[Envelope]) -> None:
+    """The journal is read often; what it gave since the last write is written as one, with everything in it."""
+    world = World(chain, to_journal(envelopes[:40]))
+    pump = world.pump(rows_max=1000, interval_s=0.2, commit_interval_s=2.0)
+    now_s = 0.0
+    for begin in range(40, 200, 40):
+        for _ in range(4):
+            pump.step(now_s)
+            now_s += 0.1
+        for one in envelopes[begin : begin + 40]:
+            world.journal.append_nowait(one.received_at_ns, [one.route], [one.payload], None)
+        world.journal.commit()
+    for _ in range(40):
+        pump.step(now_s)
+        now_s += 0.1
+    quiet = World(chain, to_journal(envelopes[:200]))
+    drain(quiet.pump())
+    assert (True, 200) == (len(world.seen.batches) <= 3, world.seen.batches[-1])
+    assert quiet.frames() == world.frames()
+
+
+class Telling(Chain):
+    """A chain that says something of every hundredth entry."""
+
+    def run(self, batch: EntryBatch, state: ChainState) -> tuple[Outputs, ChainState]:
+        outputs, after = super().run(batch, state)
+        offsets = [offset for offset in range(batch.base_offset, batch.end_offset) if offset % 100 == 0]
+        events = tuple(TestOrder(offset=offset, tenant="t", receiver="r", by="me") for offset in offsets)
+        return msgspec.structs.replace(outputs, events=events), after
+
+
+@pytest.fixture(scope="module")
+def telling() -> Chain:
+    """A chain with something to tell."""
+    return Telling(load_contracts([]))
+
+
+def offsets_told(world: World) -> list[int]:
+    """Return what was told for the first time, as the results journal sorts it out."""
+    told: list[int] = []
+    for event in world.results.kept:
+        if not told or event.offset > told[-1]:
+            told.append(event.offset)
+    return told
+
+
+def test_alerts_do_not_wait_for_the_rows(telling: Chain, envelopes: list[Envelope]) -> None:
+    """What became of alerts is told when a batch is read, long before its rows are written."""
+    world = World(telling, to_journal(envelopes[:250]))
+    pump = world.pump(rows_max=1000, interval_s=0.2, commit_interval_s=60.0)
+    pump.step(0.0)
+    pump.step(0.2)
+    assert ([0, 100, 200], []) == (offsets_told(world), world.seen.batches)
+
+
+def test_alerts_that_are_refused_hold_everything(telling: Chain, envelopes: list[Envelope]) -> None:
+    """While alerts cannot be made durable no row of theirs is written and nothing is read; then all is as ever."""
+    world = World(telling, to_journal(envelopes))
+    world.results.full = True
+    pump = world.pump(rows_max=100)
+    for now_s in (0.0, 0.5, 1.0, 1.5, 2.0):
+        pump.step(now_s, hurry=True)
+    assert {"not told"} == set(world.seen.names)
+    assert (0, False) == (pump.offset, pump.flush(2.1))
+    world.results.full = False
+    drain(pump, now_s=4.0)
+    assert list(range(0, len(envelopes), 100)) == offsets_told(world)
+    assert list(range(0, len(envelopes), 100)) == [event.offset for event in world.results.kept]
+
+
+def test_refused_rows_are_tried_again(chain: Chain, envelopes: list[Envelope]) -> None:
+    """A store that refuses gets the same batch again after the time it says; nothing is lost or written twice."""
     world = World(chain, to_journal(envelopes))
     world.sink.refuse(
         [SinkError("lake", "disk full", retry_after_s=3.0), SinkError("lake", "still", retry_after_s=2.0)]
     )
     pump = world.pump(rows_max=100)
-    reads: list[int] = []
-    read = world.journal.read
-    world.journal.read = lambda offset, **limits: (reads.append(offset), read(offset, **limits))[1]  # type: ignore[method-assign]
-    pump.step(0.0, hurry=True)
-    pump.step(0.0, hurry=True)
-    pump.step(0.0, hurry=True)
+    for _ in range(4):
+        pump.step(0.0, hurry=True)
     assert world.seen.names == ["refused"]
-    read_before = list(reads)
-    assert pump.step(1.0, hurry=True) == 2.0
-    assert (read_before, world.seen.names) == (reads, ["refused"])
+    assert 0.0 < pump.step(1.0, hurry=True) <= 2.0
+    assert world.seen.names == ["refused"]
     drain(pump, now_s=3.0)
     assert world.seen.names[:3] == ["refused", "refused", "committed"]
     assert world.seen.batches == [*range(100, len(envelopes), 100), len(envelopes)]
     assert sorted(set(world.sink.frame("raw")["offset"])) == sorted(world.sink.frame("raw")["offset"])
+
+
+def test_alerts_go_on_while_the_lake_refuses(telling: Chain, envelopes: list[Envelope]) -> None:
+    """The chain goes ahead of a lake that takes nothing, and makes the rows again when it does."""
+    world = World(telling, to_journal(envelopes))
+    world.sink.refuse([SinkError("lake", "down", retry_after_s=60.0)])
+    pump = world.pump(rows_max=100, interval_s=0.2)
+    now_s = 0.0
+    while now_s < 50.0:
+        pump.step(now_s)
+        now_s += 0.1
+    assert list(range(0, len(envelopes), 100)) == offsets_told(world)
+    assert (0, ["refused"]) == (pump.offset, [name for name in world.seen.names if not name.startswith("told")])
+    drain(pump, now_s=61.0)
+    assert list(range(0, len(envelopes), 100)) == offsets_told(world)
+    quiet = World(telling, to_journal(envelopes))
+    drain(quiet.pump())
+    assert quiet.frames() == world.frames()
+
+
+def test_chain_is_replaced_between_batches(chain: Chain, telling: Chain, envelopes: list[Envelope]) -> None:
+    """Another chain goes on from the state of the one before, with everything written that was read."""
+    world = World(chain, to_journal(envelopes))
+    pump = world.pump(rows_max=150)
+    for _ in range(3):
+        pump.step(0.0, hurry=True)
+    world.sink.refuse([SinkError("lake", "down", retry_after_s=5.0)])
+    pump.step(0.0, hurry=True)
+    assert not pump.replace_chain(telling, 0.0)
+    drain_to = 6.0
+    while not pump.replace_chain(telling, drain_to):
+        pump.step(drain_to)
+    before = pump.offset
+    drain(pump, now_s=7.0)
+    assert [offset for offset in range(0, len(envelopes), 100) if offset >= before] == offsets_told(world)
+    quiet = World(chain, to_journal(envelopes))
+    drain(quiet.pump())
+    assert quiet.frames() == world.frames()
 
 
 @pytest.mark.parametrize("failpoint", [p for p in Failpoint if p.startswith(("pump.", "lake.between"))])

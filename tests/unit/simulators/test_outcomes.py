@@ -12,8 +12,8 @@ from processors.contracts.load import load_contracts
 from processors.stages.chain import REJECTS, Chain, Outputs
 from simulators.faults import FaultRates, Faults
 from simulators.message import Message, message
+from simulators.moments import iso
 from simulators.vehicles.drive import Drive
-from simulators.vehicles.fleet import iso
 from simulators.vehicles.physics import BUS
 from simulators.vehicles.readings import battery, character, event, telemetry
 from simulators.vehicles.routes import ROUTES

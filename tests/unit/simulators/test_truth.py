@@ -10,11 +10,13 @@ from simulators.truth import (
     ONE_DUPLICATE,
     ONE_ROW,
     Expected,
+    FaultTruth,
     Outcome,
     Sent,
     TruthFile,
     expected,
     one_reject,
+    read_faults,
     read_truth,
 )
 
@@ -84,7 +86,24 @@ def test_torn_last_line_is_left_out(tmp_path: Path):
     assert [acknowledged for _, acknowledged in read_truth(path)] == [False]
 
 
-@pytest.mark.parametrize("line", ["nonsense\n", '{"acknowledged":7}\n', '{"sent":{"number":"one"}}\n'])
+def test_faults_are_rows_of_their_own_kind(tmp_path: Path):
+    """Readers of messages pass over them; of several rows of one fault the last holds."""
+    path = tmp_path / "truth"
+    began = FaultTruth(device_id="bus-1", kind="silent", began_at="2026-11-22T10:00:00Z", rules=("a/b", "a/c"))
+    known = FaultTruth(
+        device_id="bus-1", kind="silent", began_at="2026-11-22T10:00:00Z", rules=("a/b",), deadline_at="2026-11-22T11Z"
+    )
+    with TruthFile(path) as truth:
+        truth.fault(began)
+        truth.acknowledged(truth.sent(device_id="bus-1", channel="event", payload=b"a", outcome=ONE_ROW))
+        truth.fault(known)
+    assert [True] == [acknowledged for _, acknowledged in read_truth(path)]
+    assert [known] == read_faults(path)
+
+
+@pytest.mark.parametrize(
+    "line", ["nonsense\n", '{"fault":{"kind":1}}\n', '{"acknowledged":7}\n', '{"sent":{"number":"one"}}\n']
+)
 def test_foreign_line_is_refused_by_number(tmp_path: Path, line: str):
     """An oracle that skipped what it cannot read would find too little due."""
     path = tmp_path / "truth"

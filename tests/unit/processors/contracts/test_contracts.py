@@ -117,6 +117,7 @@ def test_built_in_streams_have_the_channels_of_the_topic_grammar() -> None:
         "device_log": "log",
         "device_command": "command",
         "asset": "asset",
+        "alert_order": "alert_order",
         # Nobody may speak on these; their rows are read out of OCPP frames.
         "charger_status": "charger_status",
         "charger_meter": "charger_meter",
@@ -133,7 +134,7 @@ def test_only_streams_of_devices_have_topics() -> None:
         spoken[contract.origin].add(contract.stream)
         assert (contract.topic is None) == (contract.origin is not Origin.DEVICE)
     assert spoken[Origin.OCPP] == {"charger_status", "charger_meter", "charger_transaction"}
-    assert spoken[Origin.GATEWAY] == {"device_command", "asset"}
+    assert spoken[Origin.GATEWAY] == {"device_command", "asset", "alert_order"}
     assert contracts.patterns() == [("v1/{tenant}/{device_id}/{channel}", None)]
 
 
@@ -266,7 +267,7 @@ COMPARISONS = {
     "other unit": (("unit: km/h", "unit: mph"), "2.0.0"),
     "required now": (("path: battery.soc,", "path: battery.soc, required: true,"), "2.0.0"),
     "enum value gone": (("{D: drive, N: neutral}", "{D: drive}"), "2.0.0"),
-    "enum value renamed": (("{D: drive, N: neutral}", "{D: driving, N: neutral}"), "2.0.0"),
+    "enum value renamed": (("{D: drive, N: neutral}", "{D: drive, N: parked}"), "2.0.0"),
     "other place": (("path: battery.soc", "path: soc"), "2.0.0"),
     "other time format": (("epoch_ms", "epoch_s"), "2.0.0"),
     "encoding gone": (("[json, msgpack]", "json"), "2.0.0"),

@@ -250,13 +250,13 @@ def test_checkpoint_of_before_there_were_chargers_is_read(chain: Chain) -> None:
     outputs, _ = chain.run(rest, loaded)
     assert {"charger_meter": 1} == {stream: n for stream, n in outputs.counts.rows.items() if n}
     assert {"vehicle_telemetry": 1} == {stream: n for stream, n in outputs.counts.duplicates.items() if n}
-    with pytest.raises(CheckpointError, match="state has version 3"):
-        chain.from_bytes(msgspec.msgpack.encode(packed | {"version": 3}))
+    with pytest.raises(CheckpointError, match="state has version 4"):
+        chain.from_bytes(msgspec.msgpack.encode(packed | {"version": 4}))
 
 
 def test_contracts_without_chargers_have_no_tables_of_theirs() -> None:
     """Then what chargers say is of an unknown channel, and kept as such."""
     chain = Chain(ContractSet(c for c in load_contracts([]) if c.stream == "vehicle_telemetry"))
-    assert {"raw", "rejects", "vehicle_telemetry", "windows_vehicle_telemetry"} == set(chain.schemas)
+    assert {"raw", "rejects", "alert_revisions", "vehicle_telemetry", "windows_vehicle_telemetry"} == set(chain.schemas)
     _, state = run(chain, [meter(START, 1.0)])
     assert {"-/unknown_channel": 1} == state.ledger.rejected
