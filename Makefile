@@ -6,7 +6,7 @@ DURATION ?=
 DATA   ?= demo-data
 WORKERS ?= 2
 
-.PHONY: demo test check bench fault fault-long lock clean
+.PHONY: demo test check bench bench-anomalies bench-faults fault fault-long lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -14,6 +14,7 @@ help:
 	@echo "make test   every test that needs no more than this machine has"
 	@echo "make check  lint, format, types, layers, fast tests"
 	@echo "make bench  benchmarks with a peer in the same run (ONLY=name for one)"
+	@echo "make bench-anomalies | bench-faults   score on the Numenta benchmark; recall and false alerts over injected faults"
 	@echo "make fault  kill, tear and fill; the oracle compares (fault-long: 200 kills)"
 	@echo "make lock   resolve the dependencies again, with hashes"
 
@@ -41,6 +42,12 @@ check: $(VENV)/.ready
 
 bench: $(VENV)/.ready
 	@$(BIN)/python -m tests.bench $(if $(ONLY),--only $(ONLY))
+
+bench-anomalies: $(VENV)/.ready
+	@$(BIN)/python -m tests.quality nab
+
+bench-faults: $(VENV)/.ready
+	@$(BIN)/python -m tests.quality faults
 
 fault: $(VENV)/.ready
 	@$(BIN)/python -m tests.fault --kills 28

@@ -75,3 +75,16 @@ def test_interrupt_ends_the_demo_within_ten_seconds_with_the_ledger(tmp_path: Pa
     assert demo.returncode == 0, talk
     assert time.monotonic() - asked_s < 10
     assert received(out) > 0
+
+
+def test_battery_fault_is_told_acknowledged_and_resolved(tmp_path: Path) -> None:
+    """The alert reaches the demo's receiver before 30 s, signed; the command line acknowledges and resolves it."""
+    demo = start_demo(tmp_path / "demo", "--duration", "42")
+    out, talk = demo.communicate(timeout=100)
+    assert demo.returncode == 0, talk
+    told = re.findall(r"alert after ([\d.]+) s  critical (\w+)  \S+  (Thermal runaway).*signature verified", talk)
+    assert ["firing", "acknowledged", "resolved"] == [state for _, state, _ in told], talk
+    assert float(told[0][0]) < 30
+    assert re.search(r"\$ voltgate alerts ack \w+ .*\n(.*\n)*?.*is acknowledged", talk), talk
+    assert re.search(r"\$ voltgate alerts resolve \w+ .*\n(.*\n)*?.*is resolved", talk), talk
+    assert received(out) > 0
