@@ -281,6 +281,7 @@ class Gateway:
         """
         said = START_TICK
         while True:
+            await asyncio.sleep(self._settings.gateway.tick_s)
             try:
                 journal.append_nowait(time.time_ns(), [TICK_ROUTE], [said], None)
                 said = b""
@@ -288,7 +289,6 @@ class Gateway:
                 self._note_journal(exc)
             # Counted here, because only this thread may look through the queue.
             self._commands_waiting = mqtt.commands.waiting_commands + ocpp.commands.open_commands
-            await asyncio.sleep(self._settings.gateway.tick_s)
 
     async def _retain(self) -> None:
         """Delete what is older or larger than the settings allow, now and then."""

@@ -17,7 +17,7 @@ from simulators.scenarios.vehicle_faults import VehicleFault
 from simulators.truth import FaultTruth
 from simulators.vehicles.drive import NIGHT_UNTIL_SOC, STEP_S, Drive, Snapshot
 from simulators.vehicles.physics import Ailment, Model
-from simulators.vehicles.readings import Character, battery, character, event, telemetry
+from simulators.vehicles.readings import Character, aged, battery, character, event, telemetry
 from simulators.vehicles.routes import Route
 from simulators.vehicles.sensors import Sensors, sensors
 
@@ -105,7 +105,7 @@ class Life:
         self.device_id, self.model, self._habits = device_id, model, habits
         self._random, self._began_us = random_, began_us
         self._faults, self._fine_us = faults, fine_us
-        self._character: Character = character(model, random_)
+        self._character: Character = aged(character(model, random_), random_)
         self._sensors: Sensors = sensors(random_)
         self._drive = Drive(
             model,

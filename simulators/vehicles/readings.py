@@ -24,8 +24,9 @@ class Character(msgspec.Struct, frozen=True, kw_only=True):
         soh_pct: State of health.
         weak_cell: Group that is lowest in voltage, from 1.
         strong_cell: Group that is highest.
-        spread: Part of the model's rest spread between the cells that this pack has, 0 .. 1.
+        spread: Times the model's rest spread between the cells that this pack has.
         isolation_kohm: Between pack and chassis.
+        warmer_k: By which cells in the middle are warmer than the mean, and those at the edge colder, at rest.
     """
 
     soh_pct: float
@@ -33,6 +34,7 @@ class Character(msgspec.Struct, frozen=True, kw_only=True):
     strong_cell: int
     spread: float
     isolation_kohm: float
+    warmer_k: float = 0.4
 
 
 def character(model: Model, random_: random.Random) -> Character:
@@ -44,6 +46,17 @@ def character(model: Model, random_: random.Random) -> Character:
         strong_cell=strong,
         spread=random_.uniform(0.3, 1.0),
         isolation_kohm=random_.uniform(1_500.0, 6_000.0),
+    )
+
+
+def aged(pack: Character, random_: random.Random) -> Character:
+    """Return the pack after some years in a fleet that is looked after: further apart, and nothing wrong with it."""
+    return msgspec.structs.replace(
+        pack,
+        soh_pct=round(random_.uniform(78.0, 96.0), 1),
+        spread=random_.uniform(0.4, 1.8),
+        isolation_kohm=random_.uniform(900.0, 6_000.0),
+        warmer_k=random_.uniform(0.3, 1.4),
     )
 
 
@@ -83,7 +96,7 @@ def battery(
     healthy_v = now.flows.voltage_v / cells
     half_v = (model.battery.cell_spread_v * pack.spread + abs(current_a) * _SPREAD_V_PER_A) / 2
     low, high = (healthy_v - half_v, pack.weak_cell), (healthy_v + half_v, pack.strong_cell)
-    pack_v, warmer_k = now.flows.voltage_v, 0.4 + now.flows.cell_loss_kw * _SPREAD_K_PER_KW
+    pack_v, warmer_k = now.flows.voltage_v, pack.warmer_k + now.flows.cell_loss_kw * _SPREAD_K_PER_KW
     temp_mean_c, temp_max_c = now.pack.temp_c, now.pack.temp_c + warmer_k
     if ailment.cell is not None:
         sick_v = ailment.cell_v(healthy_v, current_a)
