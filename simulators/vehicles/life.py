@@ -34,7 +34,6 @@ _SILENCES: Final = ("vehicle_telemetry/silent", "battery_pack/silent")
 _STORED_PER_S: Final = 20
 _DUPLICATE: Final = 0.0005
 _DAILY_SWING_K: Final = 5.0
-_HOLES_PER_HOUR: Final = 0.12
 _HOLES_S: Final = ((0.70, 15, 90), (0.25, 90, 400), (0.05, 600, 1_500))
 """How probable a hole in coverage is, and its shortest and longest length: bridges, garages, a dead cell."""
 
@@ -56,12 +55,14 @@ class Habits(msgspec.Struct, frozen=True, kw_only=True):
         sample_s: Between two readings while awake.
         mean_temp_c: Of the air, over the day.
         encoding: Of its messages.
+        holes_per_hour: Holes in coverage, while it drives.
     """
 
     duty_s: tuple[tuple[int, int], ...]
     sample_s: int
     mean_temp_c: float
     encoding: Encoding
+    holes_per_hour: float = 0.12
 
 
 def habits(model: Model, random_: random.Random, *, sample_s: int, mean_temp_c: float) -> Habits:
@@ -187,7 +188,11 @@ class Life:
         if begin_us <= at_us < end_us:
             return False
         interval_s = STEP_S if self._is_fine(at_us) else self._habits.sample_s
-        if now.speed_mps and self._random.random() < _HOLES_PER_HOUR * interval_s / 3_600 and not self._fine_us:
+        if (
+            now.speed_mps
+            and self._random.random() < self._habits.holes_per_hour * interval_s / 3_600
+            and not self._fine_us
+        ):
             kinds = [share for share, _, _ in _HOLES_S]
             _, shortest, longest = self._random.choices(_HOLES_S, kinds)[0]
             length_s = self._random.randint(shortest, longest)
