@@ -113,15 +113,18 @@ class MailSender:
             local_hostname=self._host_name,
             timeout=receiver.timeout_s,
             use_tls=smtp.tls == "tls",
-            start_tls=smtp.tls == "starttls",
+            start_tls=False,  # in its time, below
             tls_context=self._tls,
-            username=smtp.username,
-            password=smtp.password.get_secret_value() if smtp.password else None,
         )
         transport: asyncio.BaseTransport | None = None
         try:
             async with client:
                 transport = client.transport
+                if smtp.tls == "starttls":
+                    await client.starttls()
+                    transport = client.transport
+                if smtp.username is not None:
+                    await client.login(smtp.username, smtp.password.get_secret_value() if smtp.password else "")
                 message = to_mail(delivery, receiver, smtp)
                 _, answer = await client.sendmail(smtp.sender, [recipient], message.as_bytes())
         finally:

@@ -15,14 +15,15 @@ from simulators.chargers.truth import SessionTruth, read_answered, read_sessions
 from tests.installation import Installation, environment
 from tests.recordings import desl_sessions
 
-pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("desl")]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(300), pytest.mark.xdist_group("desl")]
 
 SESSIONS = 1_878
 STATIONS = 10
 """A gateway takes 200 frames a second of one charger, so that many at once are done in a few seconds."""
 METER_VALUES = 3
 """Inside each session; the begin and the end say what the register shows anyway."""
-REPLAY_S_MAX = 60
+REPLAY_S_MAX = 240
+"""Ten times what it takes on an idle machine: a bound for a hang, not a measure."""
 
 
 class Replayed:
