@@ -45,10 +45,15 @@ def children(settings: Settings, config: Path | None = None) -> list[Child]:
     """Return the programs of one installation, in the order data flows; they read `config` again at SIGHUP."""
     environ = _environ(with_contract_topics(settings), config)
     arguments = _arguments(config)
-    return [
+    programs = [
         Child("gateway", ["-m", "gateway", *arguments], environ=environ, reloads=True),
         Child("processors", ["-m", "processors", *arguments], environ=environ, reloads=True),
     ]
+    if settings.processors.kpi_interval_s and settings.has_local_lake:
+        # A process of its own: seconds of computing must not make an alert wait, and its memory is given back.
+        argv = ["-m", "voltgate", "kpi", "run", "--json", *arguments]
+        programs.append(Child("kpi", argv, environ=environ, every_s=settings.processors.kpi_interval_s))
+    return programs
 
 
 def become(settings: Settings, program: str, *arguments: str, config: Path | None = None) -> NoReturn:

@@ -42,6 +42,7 @@ class Child:
         restart: Whether it is started again after it ended.
         environ: Its environment; ours when None.
         reloads: Whether it reads its configuration again at SIGHUP.
+        every_s: For a job that ends by itself: from one start to the next, and from the supervisor's to its first.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Child:
     restart: bool = True
     environ: Mapping[str, str] | None = None
     reloads: bool = False
+    every_s: float | None = None
     process: subprocess.Popen[bytes] | None = None
     started_at_s: float = 0.0
     restarts: int = 0
@@ -112,31 +114,43 @@ class Supervisor:
         for child in self.children:
             if child.process is not None and (code := child.process.poll()) is not None:
                 child.process, child.exit_code = None, code
-                if code == EXIT_CONFIG or not child.restart:
+                if child.every_s is not None:
+                    child.start_again_at_s = max(child.started_at_s + child.every_s, now_s)
+                    if code:
+                        wait_s = child.start_again_at_s - now_s
+                        self._say(f"{child.name} ended with exit code {code}; its next run is in {wait_s:.0f} s")
+                elif code == EXIT_CONFIG or not child.restart:
                     self._say(f"{child.name} ended with exit code {code}")
                     return False
-                lived_s = now_s - child.started_at_s
-                child.backoff_s = (
-                    BACKOFF_FIRST_S if lived_s >= HEALTHY_AFTER_S else min(child.backoff_s * 2, BACKOFF_MAX_S)
-                )
-                child.start_again_at_s = now_s + child.backoff_s
-                how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
-                self._say(f"{child.name} {how} after {lived_s:.1f} s; starting it again in {child.backoff_s:.1f} s")
-            elif child.process is None and child.started_at_s and now_s >= child.start_again_at_s:
-                child.restarts += 1
-                self.start(child)
+                else:
+                    self._plan_restart(child, code, now_s)
+            elif child.process is None and child.start_again_at_s and now_s >= child.start_again_at_s:
+                if child.every_s is None:
+                    child.restarts += 1
+                    self.start(child)
+                else:
+                    child.start(self._log)
         return True
+
+    def _plan_restart(self, child: Child, code: int, now_s: float) -> None:
+        lived_s = now_s - child.started_at_s
+        child.backoff_s = BACKOFF_FIRST_S if lived_s >= HEALTHY_AFTER_S else min(child.backoff_s * 2, BACKOFF_MAX_S)
+        child.start_again_at_s = now_s + child.backoff_s
+        how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+        self._say(f"{child.name} {how} after {lived_s:.1f} s; starting it again in {child.backoff_s:.1f} s")
 
     def run(self, stop: threading.Event) -> int:
         """Start all children, watch them until `stop` is set, stop them in order; return the exit code."""
         for child in self.children:
-            self.start(child)
+            if child.every_s is None:
+                self.start(child)
+            else:
+                child.start_again_at_s = time.monotonic() + child.every_s
         alive = True
         while alive and not stop.wait(0.2):
             alive = self.watch()
         codes = self.stop()
-        failed = [child for child in self.children if child.exit_code == EXIT_CONFIG]
-        return EXIT_CONFIG if failed else 1 if not alive or any(codes.values()) else 0
+        return EXIT_CONFIG if EXIT_CONFIG in codes.values() else 1 if not alive or any(codes.values()) else 0
 
     def reload(self) -> None:
         """Have the children that can read their configuration again; safe in a signal handler."""
@@ -145,9 +159,12 @@ class Supervisor:
                 child.process.send_signal(signal.SIGHUP)
 
     def stop(self) -> dict[str, int | None]:
-        """Stop the children in data order, each one fully before the next; return their exit codes by name."""
+        """Stop the children in data order, each one fully before the next; return exit codes by name, not of jobs."""
         codes = {}
         for child in self.children:
+            if child.every_s is not None:
+                child.stop()
+                continue
             codes[child.name] = child.stop()
             self._say(f"{child.name} stopped, exit code {codes[child.name]}")
         return codes

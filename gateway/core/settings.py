@@ -141,6 +141,9 @@ class ProcessorsSettings(Section):
     interval_s: Annotated[Interval, Field(description="how often the journal is read; alerts wait for so long")] = 0.2
     commit_interval_s: Interval = 5.0
     checkpoint_interval_s: Interval = 30.0
+    kpi_interval_s: Annotated[
+        float, Field(ge=0, le=7 * DAY_S, allow_inf_nan=False, description="how often `voltgate run` computes KPIs")
+    ] = 3600.0
     batch_rows_max: Annotated[int, Field(ge=1, le=16 * BATCH_ROWS_MAX)] = BATCH_ROWS_MAX
     polars_threads: Annotated[int, Field(ge=1, le=256)] = 2
 
@@ -206,9 +209,14 @@ class Settings(Section):
         return self.lake.url or str(self.data / "lake")
 
     @property
+    def has_local_lake(self) -> bool:
+        """Whether the lake is a directory."""
+        return "://" not in self.lake_url
+
+    @property
     def lake_directory(self) -> Path:
         """The lake on this machine. Raises: ConfigError: It is in an object store, which we do not question."""
-        if "://" in self.lake_url:
+        if not self.has_local_lake:
             what = f"{self.lake_url} is not on this machine"
             raise ConfigError(
                 "lake.url", 0, what, "ask it with deltalake, Polars or DuckDB; see docs/reference/lake.md"

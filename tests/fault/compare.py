@@ -22,10 +22,11 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
         lost: The others, and records that the fleet's truth demands and the lake lacks.
         duplicated: Rows that are there again.
         windows_differing: Window rows that are not those of an uninterrupted run over the same journal.
-        rows_differing: The same for `raw`, readings, rejects and the revisions of charging sessions.
+        rows_differing: The same for `raw`, readings, rejects, and the revisions of charging sessions and of alerts.
         resent: Calls of chargers that are in the journal again, because a kill came between the disk and the answer.
         sessions: Charging sessions that were compared with what their charger knows.
         sessions_differing: Of those, not there exactly once and right; and sessions that no charger had.
+        alerts: That fired.
         findings: What else is wrong, one sentence each: the ledger, the journal, a process that did not end as asked.
     """
 
@@ -38,6 +39,7 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     resent: int = 0
     sessions: int = 0
     sessions_differing: int = 0
+    alerts: int = 0
     findings: tuple[str, ...] = ()
 
     @property

@@ -1,6 +1,6 @@
 """Reads what a round left behind: the lake with plain Polars, the ledger and the journal with what users are given."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -13,7 +13,7 @@ from gateway.journal.inspect import verify
 from simulators.acknowledged import payload_digest, read_acknowledged
 from simulators.chargers.truth import read_answered, read_sessions_truth
 from simulators.truth import Expected, expected, read_truth
-from tests.fault import charging
+from tests.fault import alerting, charging
 from tests.fault.compare import Comparison, differing, misjudged, missing, newest, repeated, total
 from voltgate.ledger import read_balance
 
@@ -52,7 +52,9 @@ def digested(raw: pl.DataFrame) -> pl.DataFrame:
     return raw.drop("payload").with_columns(digests)
 
 
-def judge(data: Path, reference: Path, *, load: Path, fleet: Path, chargers: Chargers) -> Comparison:
+def judge(
+    data: Path, reference: Path, *, load: Path, fleet: Path, chargers: Chargers, told: Sequence[alerting.Told]
+) -> Comparison:
     """Compare what was acknowledged with a lake, and the lake with that of an uninterrupted run.
 
     Args:
@@ -61,6 +63,7 @@ def judge(data: Path, reference: Path, *, load: Path, fleet: Path, chargers: Cha
         load: The load generator's file of acknowledged messages.
         fleet: The simulated fleet's truth file.
         chargers: The simulated chargers' files.
+        told: Messages about alerts that a receiver got.
     """
     tables, quiet = read_lake(data / "lake"), read_lake(reference / "lake")
     calls = tables["raw"].filter(pl.col("source") == CHARGER_SOURCE).select("device_id", "channel", "payload")
@@ -69,6 +72,7 @@ def judge(data: Path, reference: Path, *, load: Path, fleet: Path, chargers: Cha
         against_load(acknowledged_load(load), tables),
         against_fleet(fleet, tables),
         against_chargers(chargers, tables, calls),
+        against_told(told, tables[alerting.ALERTS]),
         against_reference(tables, quiet),
         Comparison(
             findings=(
@@ -156,6 +160,14 @@ def against_chargers(chargers: Chargers, tables: Mapping[str, pl.DataFrame], cal
     )
 
 
+def against_told(told: Sequence[alerting.Told], revisions: pl.DataFrame) -> Comparison:
+    """Compare the alerts of the lake with what a receiver was told of them."""
+    findings = [*alerting.judge_told(told, revisions)]
+    if not revisions.height:
+        findings.append("no alert fired")
+    return Comparison(alerts=revisions["alert_id"].n_unique(), findings=tuple(findings))
+
+
 def against_reference(tables: Mapping[str, pl.DataFrame], quiet: Mapping[str, pl.DataFrame]) -> Comparison:
     """Compare every table with that of an uninterrupted run over the same journal."""
     duplicated = rows_differing = windows_differing = 0
@@ -166,6 +178,8 @@ def against_reference(tables: Mapping[str, pl.DataFrame], quiet: Mapping[str, pl
         rows_differing += differing(tables[name], quiet[name])
         if name == charging.SESSIONS:
             duplicated += repeated(tables[name], charging.SESSION_KEY)
+        elif name == alerting.ALERTS:
+            duplicated += repeated(tables[name], alerting.KEY)
         elif name != "raw":
             duplicated += repeated(tables[name], ("offset", "record"))
     return Comparison(duplicated=duplicated, rows_differing=rows_differing, windows_differing=windows_differing)

@@ -20,6 +20,7 @@ from paho.mqtt import publish
 
 from gateway.core.failpoints import Failpoint
 from gateway.journal.disk import read_durable
+from tests.fault.alerting import Desk
 from tests.fault.compare import Comparison
 from tests.fault.lake import Chargers, judge
 from tests.fault.plan import COMPACTION, Kill, Target
@@ -44,6 +45,9 @@ CONNECTIONS, WINDOW = 20, 50
 FLEET: Final = (
     *("--buses", "3", "--cars", "3", "--pace", "10", "--seconds", "3600"),
     *("--garbage", "0.05", "--skew", "0.02", "--duplicate", "0.05", "--disorder", "0.05", "--late", "0.01"),
+    # Alerts, over the whole of a round; seconds of the vehicles' own time, which goes ten times as fast.
+    *("--fault", "isolation-loss@30", "--fault", "thermal-runaway@120", "--fault", "isolation-loss-slow@240"),
+    *("--fault", "thermal-runaway-slow@360"),
 )
 CHARGERS: Final = (
     *("--count", "200", "--version", "mixed", "--meter-interval", "40", "--gap", "6"),
@@ -132,6 +136,7 @@ class Round:
         """Start, kill and restart as planned, let the load end, drain, compare."""
         self._directory.mkdir(parents=True)
         with ExitStack() as parts:
+            desk = parts.enter_context(Desk(self._data, self._directory / "secret"))
             archive = parts.enter_context(Archive(self._data / "ingest", self._directory / "reference" / "ingest"))
             load = parts.enter_context(Generator(self._directory, *self._load_arguments()))
             fleet = parts.enter_context(Generator(self._directory, *self._fleet_arguments()))
@@ -148,16 +153,19 @@ class Round:
                     self._findings.append(f"{name}: {summary['sent'] - summary['acknowledged']} never acknowledged")
             self._expect_answers(chargers.stop())
             fresh_s = self._send_fresh(supervised)
+            desk.await_all()
             self._expect_exit("voltgate run", supervised.stop())
             archive.close()
-        for data in (self._data, self._directory / "reference"):
-            self._drain(data)
+            self._drain(self._data)
+            told = desk.told()
+        self._drain(self._directory / "reference")
         comparison = judge(
             self._data,
             self._directory / "reference",
             load=self._load_file,
             fleet=self._fleet_file,
             chargers=self._chargers,
+            told=told,
         )
         events = (
             pl.scan_delta(str(self._data / "lake" / "vehicle_event")).filter(pl.col("device_id") == FRESH).collect()

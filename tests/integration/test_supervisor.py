@@ -75,6 +75,23 @@ def test_configuration_error_ends_the_run() -> None:
     assert child.restarts == 0
 
 
+def test_job_runs_again_and_again_and_its_failure_ends_nothing(tmp_path: Path) -> None:
+    """It begins after its interval, is started anew whatever it ended with, and never counts as failed."""
+    lines: list[str] = []
+    runs = tmp_path / "runs"
+    program = Child("gateway", ["-c", WAIT_FOR_TERM])
+    job = Child("kpi", ["-c", f"print(1, file=open({str(runs)!r}, 'a')); raise SystemExit({EXIT_CONFIG})"], every_s=0.3)
+    stop, thread, codes = run_in_thread(Supervisor([program, job], say=lines.append))
+    try:
+        until(lambda: runs.exists() and len(runs.read_text().splitlines()) >= 3)
+    finally:
+        stop.set()
+        thread.join(15)
+    assert codes == [0]
+    assert job.restarts == 0
+    assert any(line.startswith(f"kpi ended with exit code {EXIT_CONFIG}") for line in lines)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="uses a Linux process attribute")
 def test_children_end_when_the_supervisor_is_killed(tmp_path: Path) -> None:
     """`kill -9` of the supervisor leaves no orphan."""

@@ -37,6 +37,7 @@ from processors.contracts.load import load_contracts
 from processors.contracts.units import INTEGRALS, UNITS
 from processors.notices.config import NoticePlan
 from processors.notifier import Notifier
+from processors.stages.alerts import ALERTS
 from processors.stages.chain import RAW, REJECTS, Chain
 from processors.stages.faults import REJECT_CODES
 from processors.watch import Watch
@@ -93,6 +94,7 @@ SETTINGS: Final = {
     "processors.interval_s": "the journal is read this often; alerts wait as long, and each look has its price",
     "processors.commit_interval_s": "rows wait this long for company before they go into the lake",
     "processors.checkpoint_interval_s": "how often the state is stored; a restart repeats at most this much",
+    "processors.kpi_interval_s": "`voltgate run` computes the KPIs this often, in a process of its own; 0: never",
     "processors.batch_rows_max": "messages processed at once",
     "processors.polars_threads": "threads of one computation",
     "lake.url": "where the tables are, a directory or `s3://bucket/prefix`; else `lake` in the data directory",
@@ -416,7 +418,7 @@ def tables() -> str:
     """Columns of the tables that are there whatever the contracts say."""
     schemas = Chain(load_contracts([])).schemas
     lines: list[str] = []
-    for name in (RAW, REJECTS):
+    for name in (RAW, REJECTS, ALERTS):
         rows = [(f"`{column}`", _dtype(kind), COLUMNS[name].get(column, "")) for column, kind in schemas[name].items()]
         rows.append(("`received_date`", "date", "UTC day of `received_at`; the partition"))
         lines += ["", f"## {name}", "", TABLES[name], "", *_table(["column", "type", "what"], rows)]
@@ -426,6 +428,8 @@ def tables() -> str:
 TABLES: Final = {
     RAW: "Every message, verbatim, whatever became of it. One row per message.",
     REJECTS: "Every record that could not become a row. Codes: [errors](errors.md#reject-codes).",
+    ALERTS: "Every revision of every [alert](../explanation/alerts.md), whole; the highest `revision` counts."
+    " In SQL `limit`, `check` and `by` need double quotes.",
 }
 COLUMNS: Final = {
     RAW: {
@@ -450,6 +454,36 @@ COLUMNS: Final = {
         "expected": "what the contract asks for",
         "got": "what was there, made inert and short",
         "payload": "the record's own bytes",
+    },
+    ALERTS: {
+        "alert_id": "20 hexadecimal characters, the same through all revisions and in every replay",
+        "revision": "from 1, without gaps",
+        "state": "`firing`, `acknowledged` or `resolved`",
+        "tenant": "whose device it is",
+        "device_id": "the device",
+        "part": "part of the device, such as a connector; null for the device itself",
+        "site": "where the device belonged when the revision was made",
+        "stream": "stream of the rule",
+        "rule": "its name, see [rules](rules.md)",
+        "severity": "`info`, `warning` or `critical`",
+        "title": "what people read",
+        "offset": "place of the message, of the order or of the tick that made the revision",
+        "received_at": "when that was received",
+        "at": "event time of what made the revision; of an order when it was received",
+        "since": "when the condition began to hold, of the newest episode",
+        "fired_at": "when the alert fired for the first time: received, not measured",
+        "acknowledged_at": "when it was acknowledged; null while it is not",
+        "resolved_at": "when it was resolved; null while it is not",
+        "value": "what was measured when the condition last began or ended to hold; null where that is no number",
+        "limit": "what it was held against, in the same unit",
+        "unit": "of both",
+        "evidence": "JSON: readings, limit, history, as the detector says them",
+        "source": "where the limit comes from",
+        "check": "what a person looks at first",
+        "inhibits": "rules (`stream/rule`), by commas, that make no notice while this alert is open",
+        "by": "who ordered the state; null where the condition did it",
+        "note": "what they said",
+        "resolved_by": "`condition`, `operator`, or `rule` where that was changed or switched off",
     },
 }
 
