@@ -56,6 +56,7 @@ def run_demo(data: Path, *, duration_s: float | None, vehicles: int, chargers: i
             "gateway.mqtt.port": _free_port(port),
             "gateway.ocpp.port": _free_port(ocpp_port),
             "processors.commit_interval_s": COMMIT_INTERVAL_S,
+            "processors.kpi_interval_s": 0,  # a demonstration is over before its first hour
             "alerts": str(data / "run" / ALERTS_FILE),
         },
     )
