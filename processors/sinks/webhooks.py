@@ -18,6 +18,8 @@ from typing import Final
 import aiohttp
 import msgspec
 from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.connector import Connection
+from aiohttp.tracing import Trace
 from pydantic import SecretStr
 from yarl import URL
 
@@ -86,9 +88,7 @@ class WebhookSender:
     async def _post(self, url: URL, checked: Checked, delivery: Delivery, receiver: Receiver) -> Outcome:
         body = body_with_secrets(delivery, receiver)
         # A connection for each message: notices are few, and each is sent to addresses that were checked for it.
-        connector = aiohttp.TCPConnector(
-            resolver=_Pinned(checked), use_dns_cache=False, force_close=True, ssl=self._tls, limit=1
-        )
+        connector = _Aborting(resolver=_Pinned(checked), use_dns_cache=False, force_close=True, ssl=self._tls, limit=1)
         async with (
             aiohttp.ClientSession(
                 connector=connector,
@@ -186,6 +186,30 @@ def _why(exc: Exception) -> str:
             return f"the answer is not HTTP: {peer_text(exc.message)}"
         case _:
             return f"no answer: {type(exc).__name__}"
+
+
+class _Aborting(aiohttp.TCPConnector):
+    """Has nothing open once it is closed.
+
+    Its parent leaves a released TLS connection open until the peer has said goodbye too, which it may never do.
+    """
+
+    _transport: asyncio.Transport | None = None
+
+    async def connect(
+        self,
+        req: aiohttp.ClientRequest,
+        traces: list[Trace],
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109  # as the parent has it
+    ) -> Connection:
+        connection = await super().connect(req, traces, timeout)
+        self._transport = connection.transport
+        return connection
+
+    async def close(self, *, abort_ssl: bool = False) -> None:
+        await super().close(abort_ssl=abort_ssl)
+        if self._transport is not None:
+            self._transport.abort()
 
 
 class _Pinned(AbstractResolver):

@@ -1,10 +1,14 @@
 """Webhooks against real receivers: signature, body, what answers mean, and addresses that must not be reached."""
 
 import asyncio
+import gc
 import json
 import re
+import socket
 import ssl
+import threading
 import time
+import warnings
 from collections.abc import Sequence
 from ipaddress import ip_network
 from pathlib import Path
@@ -324,6 +328,28 @@ def test_unknown_authority_is_not_trusted(authority):
     with HttpReceiver(tls=server_tls(authority)) as http:
         outcome = send(webhook(http.url("localhost")), names=Names(["127.0.0.1"]))
         assert ("retry", []) == (outcome.verdict, http.seen)
+
+
+def test_peer_that_never_says_goodbye_costs_no_socket(authority):
+    """TLS ends when both sides say so; a receiver that answers and hangs would collect open connections."""
+    trusting = ssl.create_default_context(cafile=authority.file)
+    with warnings.catch_warnings(record=True) as seen, socket.create_server(("127.0.0.1", 0)) as listener:
+        warnings.simplefilter("always")
+        held: list[ssl.SSLSocket] = []
+
+        def answer_and_hang() -> None:
+            held.append(server_tls(authority).wrap_socket(listener.accept()[0], server_side=True))
+            held[0].recv(65_536)
+            held[0].sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+
+        server = threading.Thread(target=answer_and_hang)
+        server.start()
+        url = f"https://localhost:{listener.getsockname()[1]}/"
+        assert "done" == send(webhook(url), names=Names(["127.0.0.1"]), tls=trusting).verdict
+        gc.collect()
+        server.join()
+        held[0].close()
+    assert [] == [str(warning.message) for warning in seen]
 
 
 # ---- the page --------------------------------------------------------------------------------------------------------
