@@ -6,7 +6,7 @@ DURATION ?=
 DATA   ?= demo-data
 WORKERS ?= 2
 
-.PHONY: demo test check bench bench-anomalies bench-faults fault fault-long lock clean
+.PHONY: demo test check bench bench-anomalies bench-faults fault fault-long lock compose-env image clean
 .DEFAULT_GOAL := help
 
 help:
@@ -17,6 +17,7 @@ help:
 	@echo "make bench-anomalies | bench-faults   score on the Numenta benchmark; recall and false alerts over injected faults"
 	@echo "make fault  kill, tear and fill; the oracle compares (fault-long: 200 kills)"
 	@echo "make lock   resolve the dependencies again, with hashes"
+	@echo "make compose-env | image   passwords and certificates for docker-compose.yml, once; its image"
 
 $(VENV)/.ready: requirements.lock requirements-dev.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "voltgate needs Python >= 3.11; set PYTHON=/path/to/python3.11"; exit 1; }
@@ -59,6 +60,12 @@ lock: $(VENV)/.ready
 	@$(BIN)/python -m pip install --quiet uv
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --group dev -o requirements-dev.lock pyproject.toml
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate -c requirements-dev.lock --extra opensearch -o requirements.lock pyproject.toml
+
+compose-env:
+	@$(PYTHON) deploy/compose/make_env.py
+
+image:
+	docker build --tag voltgate:0.1.0 .
 
 clean:
 	rm -rf $(VENV) build demo-data

@@ -3,9 +3,10 @@
 The only file of the processors that reads the clock, the environment and signals, and that knows the concrete classes.
 Polars reads its number of threads when it is imported, so what needs it is imported where it is used.
 
-Start: 1 lock  2 contracts and rules  3 lake  4 state  5 results journal  6 local port  7 run file  8 notifier. Then the
-pump, with jobs between batches. Stop: 1 drain the journal to its durable end, for a bounded time  2 write  3 checkpoint
-4 notifier  5 run file. What the notifier owes is on disk and goes on at the next start.
+Start: 1 lock  2 contracts and rules  3 lake  4 state  5 results journal  6 local port  7 run file  8 notifier
+9 indexer. Then the pump, with jobs between batches. Stop: 1 drain the journal to its durable end, for a bounded time
+2 write  3 checkpoint  4 indexer  5 notifier  6 run file. What the notifier owes is on disk, what is not indexed is in
+the lake; both go on at the next start.
 """
 
 import argparse
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from gateway.journal.reader import SegmentReader
     from gateway.observe.http import ObserveServer
     from gateway.observe.logs import Logger
+    from processors.indexer import Indexer
     from processors.jobs.upkeep import Upkeep
     from processors.notifier import Notifier
     from processors.pump import Pump
@@ -128,7 +130,7 @@ class Processors:
         from processors.pump import Pump
         from processors.sinks.results import ResultsJournal
         from processors.stages.chain import Chain
-        from processors.stores import make_notifier, make_upkeep, open_lake, rulings_of
+        from processors.stores import make_indexer, make_notifier, make_upkeep, open_lake, rulings_of
         from processors.watch import Watch
 
         settings, data = self._settings, self._settings.data
@@ -156,7 +158,10 @@ class Processors:
                 now_ns=time.time_ns,
                 latency=notice_histogram(registry),
             )
-            watch = Watch(log=self._log, now_ns=time.time_ns, reader=reader, state=state, notifier=notifier)
+            indexer = make_indexer(settings, contracts, chain, log=self._log, now_ns=time.time_ns)
+            watch = Watch(
+                log=self._log, now_ns=time.time_ns, reader=reader, state=state, notifier=notifier, indexer=indexer
+            )
             pump = Pump(
                 reader=reader,
                 chain=chain,
@@ -174,7 +179,7 @@ class Processors:
             )
             upkeep = make_upkeep(settings, contracts, lake, self._failpoint, watch)
             watch.register_metrics(registry)
-            observe = self._start_observe(registry, notifier)
+            observe = self._start_observe(registry, notifier, indexer)
             parts.callback(observe.close)
 
             def status(*, running: bool = True) -> Status:
@@ -197,6 +202,9 @@ class Processors:
             )
             notifier.start()
             parts.callback(notifier.close)
+            if indexer is not None:
+                indexer.start(state)
+                parts.callback(indexer.close)
             self._loop(
                 pump,
                 upkeep,
@@ -348,14 +356,19 @@ class Processors:
             self._log.error("checkpoint_unreadable", detail=str(error), begin_at=reader.start_offset())
         return chain.empty_state(reader.start_offset())
 
-    def _start_observe(self, registry: "CollectorRegistry", notifier: "Notifier") -> "ObserveServer":
+    def _start_observe(
+        self, registry: "CollectorRegistry", notifier: "Notifier", indexer: "Indexer | None"
+    ) -> "ObserveServer":
         from gateway.observe.http import ObserveServer
 
+        live = {"pump": self._heartbeat.check, "notifier": notifier.check_live}
+        if indexer is not None:
+            live["indexer"] = indexer.check_live
         observe = ObserveServer(
             host=self._settings.observe.host,
             port=self._settings.observe.processors_port,
             registry=registry,
-            live={"pump": self._heartbeat.check, "notifier": notifier.check_live},
+            live=live,
             ready={
                 "pump": self._heartbeat.check,
                 "journal": lambda: self._journal_error,

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
 
@@ -28,6 +28,15 @@ from processors.stages.chain import RAW, REJECTS, Chain, windows_table
 from processors.stages.session_notes import SESSION_COMMENTS, SESSION_DESCRIPTION
 from processors.stages.sessions import SESSIONS
 from processors.watch import Watch
+
+if TYPE_CHECKING:
+    from processors.indexer import Indexer
+    from processors.indexing.plan import IndexedTable
+    from processors.sinks.index_rejects import IndexRejects
+    from processors.sinks.opensearch import OpenSearch
+
+INDEX_POLICY: Final = "voltgate-retention"
+"""Name of the policy that deletes old indices, where the cluster has the plugin for such."""
 
 
 def contracts_of(settings: Settings) -> ContractSet:
@@ -128,10 +137,11 @@ def open_lake(settings: Settings, contracts: ContractSet, chain: Chain, failpoin
         )
         for name, schema in chain.schemas.items()
     ]
-    return Lake(settings.lake_url, tables, storage_options=_storage_options(settings), failpoint=failpoint)
+    return Lake(settings.lake_url, tables, storage_options=storage_options(settings), failpoint=failpoint)
 
 
-def _storage_options(settings: Settings) -> dict[str, str]:
+def storage_options(settings: Settings) -> dict[str, str]:
+    """Return what the object store of the lake is to be told; nothing for a directory."""
     lake = settings.lake
     if not settings.lake_url.startswith("s3://"):
         return {}
@@ -146,6 +156,81 @@ def _storage_options(settings: Settings) -> dict[str, str]:
         "aws_conditional_put": "etag",
     }
     return {name: value for name, value in options.items() if value is not None}
+
+
+def index_plan_of(settings: Settings, contracts: ContractSet, chain: Chain) -> "tuple[IndexedTable, ...]":
+    """Return what an installation indexes, or would."""
+    from processors.indexing.plan import index_plan
+
+    return index_plan(contracts, chain.schemas, prefix=settings.opensearch.index_prefix)
+
+
+def connect_opensearch(settings: Settings) -> "OpenSearch":
+    """Return the search cluster of an installation. Raises: SinkError: A file, of a certificate, cannot be used."""
+    from processors.sinks.opensearch import OpenSearch
+
+    given = settings.opensearch
+    return OpenSearch(
+        urls=given.urls,
+        user=given.user,
+        password=given.password,
+        client_certificate=given.client_certificate_file,
+        client_key=given.client_key_file,
+        ca_file=given.ca_file,
+        verify_tls=given.verify_tls,
+        aws_region=given.aws_region,
+        aws_service=given.aws_service,
+        timeout_s=given.timeout_s,
+        connections_max=given.requests_max + 2,  # retention, and who asks which cluster it is
+    )
+
+
+def make_indexer(
+    settings: Settings, contracts: ContractSet, chain: Chain, *, log: Logger, now_ns: Callable[[], int]
+) -> "Indexer | None":
+    """Return the indexer of an installation, not started; None where it has no search cluster.
+
+    What it needs is imported here, so that it costs nothing where nobody asked for it.
+    """
+    if not settings.opensearch.urls:
+        return None
+    from processors.indexer import Indexer
+    from processors.sinks.index_desk import IndexDesk, sources_of
+    from processors.sinks.index_store import FILE
+    from processors.sinks.lake_rows import LakeRows
+
+    given = settings.opensearch
+
+    def now_us() -> int:
+        return now_ns() // 1000
+
+    desk = IndexDesk(
+        path=settings.data / FILE,
+        rows=LakeRows(settings.lake_url, chain.schemas, storage_options(settings)),
+        rejects=_index_rejects(settings),
+        retention_days=given.retention_days,
+        now_us=now_us,
+        log=log,
+        bytes_max=given.bulk_bytes_max,
+    )
+    return Indexer(
+        connect=partial(connect_opensearch, settings),
+        desk=desk,
+        sources=sources_of(index_plan_of(settings, contracts, chain), tuple(contracts)),
+        log=log,
+        now_us=now_us,
+        requests_max=given.requests_max,
+        shards=given.shards,
+        replicas=given.replicas,
+        policy=INDEX_POLICY,
+        retention_days=given.retention_days,
+    )
+
+
+def _index_rejects(settings: Settings) -> "IndexRejects":
+    from processors.sinks.index_rejects import IndexRejects
+
+    return IndexRejects(settings.lake_url, storage_options(settings))
 
 
 def make_upkeep(
@@ -163,11 +248,23 @@ def make_upkeep(
     keep_s[SESSIONS] = transactions.retention.windows_s if transactions else 0.0
     # Alerts tell what became of readings, as windows do, and there are few of them.
     keep_s[ALERTS] = max(contract.retention.windows_s for contract in contracts)
+    tables = [
+        KeptTable(name=name, handle=handle, writer=lake.compacted_writer(name), keep_s=keep_s[name])
+        for name, handle in lake.handles.items()
+    ]
+    if settings.opensearch.urls:
+        # The indexer may append to it meanwhile, from its own handle: neither commit touches what the other one adds.
+        rejects = _index_rejects(settings)
+        tables.append(
+            KeptTable(
+                name="index_rejects",
+                handle=rejects.open_handle(),
+                writer=rejects.compacted_writer(),
+                keep_s=settings.lake.rejects_retention_s,
+            )
+        )
     return Upkeep(
-        [
-            KeptTable(name=name, handle=handle, writer=lake.compacted_writer(name), keep_s=keep_s[name])
-            for name, handle in lake.handles.items()
-        ],
+        tables,
         compact_interval_s=settings.lake.compact_interval_s,
         vacuum_after_hours=max(1, round(settings.lake.vacuum_after_s / 3600)),
         done=watch.job_done,

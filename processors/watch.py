@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from prometheus_client import CollectorRegistry
 
@@ -14,8 +14,12 @@ from gateway.observe.logs import Logger
 from gateway.observe.metrics import Counted, Sampled, by_reason
 from processors.notifier import Notifier
 from processors.pump import CURSOR
+from processors.sinks.index_numbers import IndexNumbers
 from processors.stages.alert_record import LifeEvent
 from processors.stages.chain import RAW, ChainState, Outputs
+
+if TYPE_CHECKING:
+    from processors.indexer import Indexer
 
 TRACEBACKS_MAX: Final = 20
 """Quarantined entries that are logged; all are counted, and each is a reject with its reason."""
@@ -32,6 +36,7 @@ class Watch:
         reader: For the journal's end.
         state: What was in the lake when we started.
         notifier: Who tells people of alerts.
+        indexer: What brings the lake into OpenSearch; None where that is not asked for.
     """
 
     def __init__(
@@ -42,8 +47,9 @@ class Watch:
         reader: JournalReader,
         state: ChainState,
         notifier: Notifier,
+        indexer: "Indexer | None" = None,
     ) -> None:
-        self._notifier = notifier
+        self._notifier, self._indexer = notifier, indexer
         self._log, self._now_ns, self._reader = log, now_ns, reader
         self.offset, self.ledger = state.next_offset, state.ledger
         self.received_at: datetime | None = None
@@ -72,6 +78,8 @@ class Watch:
             if isinstance(newest, datetime):
                 self.fresh_at[name] = newest
                 self.received_at = newest if name == RAW else self.received_at
+        if self._indexer is not None:
+            self._indexer.committed(outputs, state)
         if self.sink_error is not None:
             self._log.info("lake_takes_again", offset=self.offset)
             self.sink_error = None
@@ -182,3 +190,32 @@ class Watch:
         sampled("voltgate_cursor_lag_entries", "Not in the lake.", ["cursor"], lambda: {(CURSOR,): self.lag_entries})
         sampled("voltgate_cursor_lag_seconds", "Age of that, at most.", ["cursor"], lambda: {(CURSOR,): self.lag_s()})
         sampled("voltgate_freshness_seconds", "Age of the newest row.", ["table"], freshness)
+        _register_index(registry, IndexNumbers if self._indexer is None else self._indexer.numbers)
+
+
+def _register_index(registry: CollectorRegistry, numbers: Callable[[], IndexNumbers]) -> None:
+    """Add the metrics of the indexer; without one they have no samples, or say 0."""
+    counted, sampled = partial(Counted, registry=registry), partial(Sampled, registry=registry)
+    counted(
+        "voltgate_index_documents",
+        "Documents that OpenSearch has taken, or had already, and that it refused.",
+        ["table", "outcome"],
+        lambda: {key: float(n) for key, n in numbers().documents.items()},
+    )
+    counted("voltgate_index_requests", "Bulk requests.", ["outcome"], by_reason(lambda: numbers().requests))
+    counted("voltgate_index_retries", "Documents sent again.", [], lambda: {(): numbers().retries})
+    counted("voltgate_index_other_clusters", "Clusters that were empty.", [], lambda: {(): numbers().other_clusters})
+    sampled(
+        "voltgate_index_lag_entries",
+        "In the lake and not in the index, at most.",
+        ["table"],
+        lambda: {(table,): float(n) for table, n in numbers().lag_entries.items()},
+    )
+    sampled(
+        "voltgate_index_lag_seconds",
+        "How long that has been waiting.",
+        ["table"],
+        lambda: {(table,): lag_s for table, lag_s in numbers().lag_s.items()},
+    )
+    sampled("voltgate_index_in_flight", "Bulk requests under way.", [], lambda: {(): numbers().in_flight})
+    sampled("voltgate_index_connected", "1 while OpenSearch takes documents.", [], lambda: {(): numbers().is_connected})

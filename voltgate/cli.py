@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from voltgate import cli_alerts, cli_kpis, cli_orders
+from voltgate import cli_alerts, cli_bundle, cli_kpis, cli_opensearch, cli_orders
 from voltgate.cli_options import ConfigOption, DataOption, JsonOption, LimitOption, load_settings, new_group
 
 app = typer.Typer(
@@ -36,6 +36,8 @@ app.add_typer(cli_orders.charger, name="charger")
 app.add_typer(cli_orders.asset, name="asset")
 app.add_typer(cli_alerts.alerts, name="alerts")
 app.add_typer(cli_kpis.kpi, name="kpi")
+app.add_typer(cli_opensearch.opensearch, name="opensearch")
+app.add_typer(cli_bundle.bundle, name="bundle")
 
 
 # ---- run -------------------------------------------------------------------------------------------------------------
@@ -106,11 +108,32 @@ def check(config: ConfigOption = None, data: DataOption = None, *, as_json: Json
 
 
 @app.command()
-def status(config: ConfigOption = None, data: DataOption = None, *, as_json: JsonOption = False) -> None:
-    """Show what runs, how far the cursors are, and the ledger."""
+def doctor(config: ConfigOption = None, data: DataOption = None, *, as_json: JsonOption = False) -> None:
+    """Find out what is wrong: numbered checks, each with its mend; exit code 6 when there is something to mend."""
+    from voltgate.doctor import run_doctor
+
+    raise SystemExit(run_doctor(config, data, as_json=as_json))
+
+
+@app.command()
+def status(
+    config: ConfigOption = None,
+    data: DataOption = None,
+    interval: Annotated[float, typer.Option("--interval", min=0.1, max=3600, help="Seconds, with --watch.")] = 2.0,
+    count: Annotated[int | None, typer.Option("--count", min=1, help="With --watch: end after so many.")] = None,
+    *,
+    watch: Annotated[bool, typer.Option("--watch", help="Show rates, again and again, until Ctrl-C.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what runs, how far the cursors are, and the ledger. Example: voltgate status --watch."""
+    settings = load_settings(config, data)
+    if watch:
+        from voltgate.status_watch import watch_status
+
+        raise SystemExit(watch_status(settings, interval_s=interval, count=count, as_json=as_json))
     from voltgate.status import show_status
 
-    raise SystemExit(show_status(load_settings(config, data), as_json=as_json))
+    raise SystemExit(show_status(settings, as_json=as_json))
 
 
 @app.command()

@@ -6,7 +6,7 @@ bounds on memory, threads, rows and time. Refuses to know streams or contracts: 
 
 import re
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -69,10 +69,16 @@ def tables(lake: Path) -> list[str]:
     return sorted(path.name for path in lake.iterdir() if (path / "_delta_log").is_dir())
 
 
+def columns(lake: Path, table: str) -> list[str]:
+    """Return the columns of a table of the lake, in order."""
+    return [field.name for field in DeltaTable(str(lake / table)).schema().fields]
+
+
 def query(
     lake: Path,
     sql: str,
     *,
+    values: Mapping[str, object] | None = None,
     rows_max: int = ROWS_MAX,
     timeout_s: float = TIMEOUT_S,
     memory_bytes_max: int = MEMORY_BYTES_MAX,
@@ -86,6 +92,7 @@ def query(
     Args:
         lake: Directory that holds the tables.
         sql: One statement in DuckDB's dialect: SELECT, FROM, WITH, VALUES, DESCRIBE, SHOW, SUMMARIZE.
+        values: What `$name` stands for in the statement; never part of its text.
         rows_max: Rows returned at most, positive; `truncated` says that there were more.
         timeout_s: Seconds after which the query is ended.
         memory_bytes_max: Memory the query may take; nothing is spilled to disk.
@@ -102,7 +109,7 @@ def query(
         with _in_time(connection, timeout_s), _explained(_views(held), sql):
             _mount(connection, lake, named or held)
             _lock(connection, lake, memory_bytes_max)
-            return _fetch(connection, statement, rows_max)
+            return _fetch(connection, statement, values or {}, rows_max)
 
 
 def _reading_statement(sql: str) -> str:
@@ -197,14 +204,16 @@ def _lock(connection: duckdb.DuckDBPyConnection, lake: Path, memory_bytes_max: i
         connection.execute(f"SET {setting}")
 
 
-def _fetch(connection: duckdb.DuckDBPyConnection, statement: str, rows_max: int) -> QueryResult:
+def _fetch(
+    connection: duckdb.DuckDBPyConnection, statement: str, values: Mapping[str, object], rows_max: int
+) -> QueryResult:
     # As a subquery, because a statement of type SELECT may still write: `WITH a AS (COPY ... TO ...) SELECT 1` is
     # one, and # DuckDB allows it at the top level only.
     source = f"FROM (\n{statement}\n)"
-    described = connection.execute(f"DESCRIBE {source}").fetchall()
+    described = connection.execute(f"DESCRIBE {source}", dict(values)).fetchall()
     names, types = [str(row[0]) for row in described], [str(row[1]) for row in described]
     shown = ", ".join(_python_value(i, kind) for i, kind in enumerate(types, start=1))
-    rows = connection.execute(f"SELECT {shown} {source}").fetchmany(rows_max + 1)
+    rows = connection.execute(f"SELECT {shown} {source}", dict(values)).fetchmany(rows_max + 1)
     zoned = {i for i, kind in enumerate(types) if kind == _ZONED}
     return QueryResult(
         columns=names,

@@ -158,13 +158,19 @@ class SinkError(StoreError):
         sink: Name of the store.
         detail: What it said.
         retry_after_s: Seconds to wait before the next try.
+        mend: What a person can do, empty where it passes by itself.
+        status: Its protocol's code, None where no answer came.
     """
 
     code = "sink"
 
-    def __init__(self, sink: str, detail: str, retry_after_s: float = 1.0) -> None:
+    def __init__(
+        self, sink: str, detail: str, retry_after_s: float = 1.0, *, mend: str = "", status: int | None = None
+    ) -> None:
         super().__init__(sink, detail, retry_after_s)
         self.sink, self.detail, self.retry_after_s = sink, detail, retry_after_s
+        self.mend, self.status = mend, status
 
     def __str__(self) -> str:
-        return f"{self.sink}: {self.detail}; next try in {self.retry_after_s:g} s"
+        mend = f"; {self.mend}" if self.mend else ""
+        return f"{self.sink}: {self.detail}{mend}; next try in {self.retry_after_s:g} s"

@@ -349,6 +349,60 @@ OUTBOX_BUSY_S: Final = 5.0
 OUTBOX_DAMAGED_KEPT: Final = 2
 """Damaged notice databases kept for inspection; an older one is deleted when another is moved aside."""
 
+# ---- OpenSearch ------------------------------------------------------------------------------------------------------
+DOCUMENT_BYTES_MAX: Final = 8 * MIB
+"""Largest document that is sent, with its action line; one that is larger is a reject. Small managed clusters take
+requests up to 10 MiB; the largest honest document has some 100 KiB."""
+DOCUMENT_ID_BYTES_MAX: Final = 512
+"""What OpenSearch allows; a longer id becomes its hash."""
+KEYWORD_CHARS_MAX: Final = 1_024
+"""Longer text is in its document and not found by its value; the engine refuses terms over 32,766 bytes."""
+INDEX_FIELDS_MIN: Final = 1_000
+"""Fields that an index may have, as its own default; more where contracts are long."""
+
+INDEX_LAG_MARKS_MAX: Final = 1_000
+"""Commits of one table whose time is remembered while they wait for the index; past that, newer ones count as old as
+the last."""
+INDEX_CHUNK_ROWS_MAX: Final = 20_000
+"""Rows of a lake table that are read, sent and waited for at a time: some 20 MB with their documents, and a second of
+work. Rows of one journal entry stay together, so one entry may exceed it by what it caused."""
+INDEX_CUTS_MAX: Final = 50
+"""Chunks of a table that are planned at once: a million offsets, 8 MB, looked at once instead of once a chunk."""
+INDEX_REJECT_BYTES_MAX: Final = 64 * KIB
+"""A refused document is kept as a reject up to this size; of a longer one only the reason, its row is in the lake."""
+
+QUERY_DEVICES_MAX: Final = 100
+"""Devices in one answer of the console's questions: each has a state per stream and part."""
+QUERY_STATES_MAX: Final = 10_000
+"""States of devices in one answer; what an index gives at once. A charger with many connectors has some hundred."""
+QUERY_PAGE_ROWS_MAX: Final = 1_000
+"""Rows in one answer; a cursor gives the next ones."""
+QUERY_FILTER_VALUES_MAX: Final = 100
+"""Values that one filter of a question may name."""
+QUERY_REASONS_MAX: Final = 1_000
+"""Reasons of rejects counted in one answer; our code knows about 40 in some stages."""
+INDEX_ANSWER_BYTES_MAX: Final = 64 * MIB
+"""Largest answer that is read: 20,000 refused documents with their reasons are about 10 MiB."""
+INDEX_CONNECT_TIMEOUT_S: Final = 10.0
+"""How long a connection may take to be made; a host that is gone says nothing."""
+INDEX_SURE_S: Final = 2.0
+"""After such a silence of a cluster it is asked who it is: no node stops, loses its disk and starts again any faster."""
+INDEX_REQUESTS_MAX: Final = 16
+"""Most bulk requests in flight that a setting may ask for; a node queues what its cores do not take at once."""
+INDEX_RETRY_FIRST_S: Final = 0.5
+INDEX_RETRY_S_MAX: Final = 8.0
+"""Pauses between tries double from the first to the last (full jitter): once the cluster is back, it is noticed within
+seconds, and one that drowns is asked less than once in four seconds on average."""
+INDEX_RETRY_AFTER_S_MAX: Final = 60.0
+"""Longest wait that a cluster may ask for with Retry-After."""
+INDICES_KNOWN_MAX: Final = 2_000
+"""Indices remembered as made; past it the memory is emptied, and each costs a request again. More than a cluster likes
+to have."""
+INDEX_NAMES_PER_REQUEST: Final = 30
+"""Names of indices in one address: the first line of a request may have 4,096 bytes, a name 100."""
+INDEX_DELETE_DOCUMENTS_MAX: Final = 10_000
+"""Documents that one delete-by-query may take, about a second; it is repeated until there are none."""
+
 # ---- admission -------------------------------------------------------------------------------------------------------
 IDENTITY_BYTES_MAX: Final = 128
 """Tenant, device id, username: a level of a topic and a value in every row, so shorter than MQTT allows."""

@@ -17,6 +17,7 @@ from gateway.core.limits import (
     BATCH_ROWS_MAX,
     COMMIT_WINDOW_S,
     FRAME_BYTES_MAX,
+    INDEX_REQUESTS_MAX,
     MIB,
     SEGMENT_BYTES_MAX,
 )
@@ -163,6 +164,49 @@ class LakeSettings(Section):
     s3_secret_access_key_file: Path | None = None
 
 
+class OpenSearchSettings(Section):
+    """The search cluster that shows what the lake holds; without `url` nothing is indexed.
+
+    Who we are is a user with a password, a client certificate, or a signature for AWS with the credentials that its
+    own tools find on this machine.
+    """
+
+    url: Annotated[
+        str | None,
+        Field(
+            pattern=r"^https?://[^\s,/@?#]+(/[^\s,@?#]*)?(,https?://[^\s,/@?#]+(/[^\s,@?#]*)?)*$",
+            max_length=2048,
+            description="hosts of one cluster, joined by commas",
+        ),
+    ] = None
+    index_prefix: Annotated[
+        str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$", description="begins the name of every index")
+    ] = "voltgate"
+    user: Annotated[str, Field(pattern=r"^[^:\x00-\x1f]{1,128}$")] | None = None
+    password: SecretStr | None = None
+    password_file: Path | None = None
+    client_certificate_file: Annotated[Path | None, Field(description="PEM")] = None
+    client_key_file: Annotated[Path | None, Field(description="PEM")] = None
+    ca_file: Annotated[Path | None, Field(description="issuers of the cluster's certificates, PEM")] = None
+    verify_tls: Annotated[bool, Field(description="false takes every server for the right one")] = True
+    insecure: Annotated[bool, Field(description="send the password to other machines without TLS")] = False
+    aws_region: Annotated[
+        str | None, Field(pattern=r"^[a-z0-9-]{1,40}$", description="sign requests for AWS in this region")
+    ] = None
+    aws_service: Annotated[str, Field(pattern=r"^[a-z0-9-]{1,40}$")] = "es"
+    retention_days: Annotated[int, Field(ge=1, le=3650, description="the lake keeps what it has")] = 90
+    shards: Annotated[int, Field(ge=1, le=64)] = 1
+    replicas: Annotated[int, Field(ge=0, le=8, description="0: the lake can make every index anew")] = 0
+    timeout_s: Annotated[float, Field(ge=1, le=600, allow_inf_nan=False)] = 30.0
+    requests_max: Annotated[int, Field(ge=1, le=INDEX_REQUESTS_MAX, description="bulk requests in flight")] = 4
+    bulk_bytes_max: Annotated[int, Field(ge=64 * 1024, le=64 * MIB, description="size of one of them")] = 5 * MIB
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """Each host; none where nothing is indexed."""
+        return tuple(self.url.split(",")) if self.url is not None else ()
+
+
 class ObserveSettings(Section):
     """Metrics, health, logs and the local control routes of each process."""
 
@@ -190,6 +234,7 @@ class Settings(Section):
     registry: RegistrySettings = RegistrySettings()
     processors: ProcessorsSettings = ProcessorsSettings()
     lake: LakeSettings = LakeSettings()
+    opensearch: OpenSearchSettings = OpenSearchSettings()
     observe: ObserveSettings = ObserveSettings()
 
     @property

@@ -14,6 +14,7 @@ from difflib import get_close_matches
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final, NamedTuple, get_args, get_origin
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, SecretStr, ValidationError
 
@@ -75,6 +76,7 @@ def parse_settings(
         raise _config_error(exc, layers) from None
     _refuse_open_listeners(settings, layers)
     _refuse_half_of_tls(settings, layers)
+    _refuse_half_of_opensearch(settings, layers)
     return settings
 
 
@@ -300,3 +302,50 @@ def _refuse_half_of_tls(settings: Settings, layers: Sequence[_Layer]) -> None:
     for is_wrong, key, what, mend in halves:
         if is_wrong:
             raise _error_at(layers, ("gateway", "ocpp", key), f"gateway.ocpp.{key} {what}", mend)
+
+
+def _refuse_half_of_opensearch(settings: Settings, layers: Sequence[_Layer]) -> None:
+    """Refuse what the search cluster would never hear, or what others would."""
+    search = settings.opensearch
+    has_user, has_certificate = search.user is not None, search.client_certificate_file is not None
+    has_password = search.password is not None or search.password_file is not None
+    hosts = [urlsplit(url) for url in search.urls]
+    clear = [host.hostname or "" for host in hosts if host.scheme == "http" and not is_loopback(host.hostname or "")]
+    is_known = has_user or search.aws_region is not None
+    mend = "write https://, or set opensearch.insecure if the network itself is private"
+    mistakes: list[tuple[bool, str, str, str]] = [
+        (
+            bool(clear) and is_known and not search.insecure,
+            "url",
+            f"sends credentials to {', '.join(clear)} without TLS",
+            mend,
+        ),
+        (
+            has_certificate and any(host.scheme == "http" for host in hosts),
+            "client_certificate_file",
+            "is shown to nobody without TLS",
+            "write https:// in opensearch.url, or leave it out",
+        ),
+        (has_user and not has_password, "user", "needs a password", "add opensearch.password_file"),
+        (
+            has_password and not has_user,
+            "password_file",
+            "is nobody's password",
+            "add opensearch.user, or leave it out",
+        ),
+        (
+            search.client_key_file is not None and not has_certificate,
+            "client_key_file",
+            "is the key of no certificate",
+            "add opensearch.client_certificate_file, or leave it out",
+        ),
+        (
+            has_user and search.aws_region is not None,
+            "aws_region",
+            "signs what opensearch.user proves already",
+            "write one of the two",
+        ),
+    ]
+    for is_wrong, key, what, mend in mistakes:
+        if is_wrong:
+            raise _error_at(layers, ("opensearch", key), f"opensearch.{key} {what}", mend)

@@ -180,6 +180,8 @@ def _rest(old: Contract, new: Contract) -> Iterator[Change]:
         yield Change(place="rules", what="changed", step=Step.PATCH)
     if old.sampling_s != new.sampling_s:
         yield _changed("sampling", old.sampling_s, new.sampling_s, Step.PATCH)
+    if old.index != new.index:
+        yield _changed("index", old.index, new.index, Step.PATCH)
     if old.retention != new.retention:
         yield Change(place="retention", what="changed", step=Step.PATCH)
 

@@ -121,6 +121,7 @@ class ContractFile(Section):
     sampling: str | None = None
     key: Annotated[list[str], Field(min_length=1)] | None = None
     part: str | None = None
+    index: bool = False
     fields: Annotated[dict[str, FieldFile], Field(min_length=1, max_length=500)]
     windows: WindowsFile | None = None
     rules: dict[str, RuleFile] = {}

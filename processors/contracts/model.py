@@ -187,6 +187,7 @@ class Contract(msgspec.Struct, frozen=True, kw_only=True):
         key: Columns that make two readings the same one, or None for a hash of the content.
         part: Text field that splits a device into parts with windows and newest values of their own, or None.
         windows: Window plan, or None for a stream of events.
+        index: Whether its readings are shown in a search index, each as a document; its windows always are.
         file: File the contract was read from.
         rule_origins: Rule -> how it was written.
     """
@@ -209,6 +210,7 @@ class Contract(msgspec.Struct, frozen=True, kw_only=True):
     retention: Retention
     file: str
     sampling_s: float | None = None
+    index: bool = False
     rule_origins: dict[str, RuleOrigin] = {}
 
     def field(self, name: str) -> Field:

@@ -48,7 +48,11 @@ def to_odcs(contract: Contract) -> dict[str, Any]:
         "description": {"purpose": contract.description},
         "schema": tables,
         "slaProperties": _retention(contract),
-        "customProperties": [*_source(contract), *_rules(contract)],
+        "customProperties": [
+            *_source(contract),
+            {"property": "searchIndex", "value": contract.index},
+            *_rules(contract),
+        ],
     }
     if contract.owner:
         document["team"] = {"members": [{"username": contract.owner, "role": "owner"}]}

@@ -64,7 +64,7 @@ class _Resolver:
     def contract(self) -> Contract:
         written = self._written
         self._name(written.stream, ("stream",))
-        is_ours = written.stream.startswith(("windows_", "kpi_")) or written.stream.endswith("_revisions")
+        is_ours = f"{written.stream}_".startswith(("windows_", "kpi_")) or written.stream.endswith("_revisions")
         if written.stream in _TABLES or is_ours:
             raise self._error(("stream",), f"'{written.stream}' is a table of Voltgate's own", "choose another name")
         version = _VERSION.fullmatch(written.version)
@@ -101,6 +101,7 @@ class _Resolver:
             ),
             file=self._located.file,
             sampling_s=sampling_s,
+            index=written.index,
             rule_origins={name: self._origin(name, rule) for name, rule in written.rules.items()},
         )
 

@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 
-from tests.services import npm
+from tests.services import npm, opensearch
 
 NEEDED = {
     "mosquitto": "the comparison broker; Debian package `mosquitto`",
@@ -24,10 +24,23 @@ def main() -> int:
     if "node" not in missing:
         packages = (package for package in npm.VERSIONS if npm.install(package) is None)
         missing |= {f"npm package {package}": "npm could not install it" for package in packages}
+    if why := _opensearch_problem():
+        missing[f"OpenSearch {opensearch.VERSION}"] = why
     for name, why in missing.items():
         verdict = "required" if required else "its tests are skipped"
         sys.stderr.write(f"{name} is not on this machine ({why}): {verdict}\n")
     return 1 if missing and required else 0
+
+
+def _opensearch_problem() -> str | None:
+    """Return why OpenSearch cannot be started here; None after it was installed."""
+    if not opensearch.available():
+        return opensearch.why_not()
+    try:
+        opensearch.install()
+    except RuntimeError as exc:
+        return str(exc)
+    return None
 
 
 if __name__ == "__main__":

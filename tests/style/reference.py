@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from dashboards.saved.opensearch_objects import saved_objects, to_ndjson
 from gateway.core import errors, limits
 from gateway.core.settings import ENVIRONMENT_PREFIX, Settings
 from gateway.journal.memory import MemoryJournal
@@ -35,6 +36,7 @@ from processors.contracts.catalogue import rule_text, span_text, to_text
 from processors.contracts.detectors import DETECTORS, Parameter
 from processors.contracts.load import load_contracts
 from processors.contracts.units import INTEGRALS, UNITS
+from processors.indexing.plan import IndexedTable, IndexField, index_plan
 from processors.notices.config import NoticePlan
 from processors.notifier import Notifier
 from processors.stages.alerts import ALERTS
@@ -107,6 +109,24 @@ SETTINGS: Final = {
     "lake.s3_access_key_id": "its key",
     "lake.s3_secret_access_key": "its secret; environment only",
     "lake.s3_secret_access_key_file": "file that holds it",
+    "opensearch.url": "the cluster that is indexed into, hosts joined by commas; without it nothing is indexed",
+    "opensearch.index_prefix": "begins the name of every index and template",
+    "opensearch.user": "who we are; needs a password",
+    "opensearch.password": "the user's password; environment only",
+    "opensearch.password_file": "file that holds it",
+    "opensearch.client_certificate_file": "certificate that proves us instead, PEM",
+    "opensearch.client_key_file": "its private key; left out where it is in the same file",
+    "opensearch.ca_file": "the only authorities that the cluster's certificates may be from; else the system's",
+    "opensearch.verify_tls": "false takes every server for the right one: for a try on one machine",
+    "opensearch.insecure": "send credentials to other machines over `http://`",
+    "opensearch.aws_region": "sign requests for AWS in this region, with the credentials that its own tools find",
+    "opensearch.aws_service": "name of the service in those signatures",
+    "opensearch.retention_days": "what is older leaves the indices; the lake has a retention of its own",
+    "opensearch.shards": "primary shards of each new index",
+    "opensearch.replicas": "copies of each shard; the lake can make every index anew, so none are needed",
+    "opensearch.timeout_s": "how long a request may take before it is tried again",
+    "opensearch.requests_max": "bulk requests in flight at most; fewer while the cluster pushes back",
+    "opensearch.bulk_bytes_max": "largest bulk request",
     "observe.host": "address of metrics, health and control routes; other than the loopback needs `insecure`",
     "observe.gateway_port": "the gateway's port, 0 takes a free one, which `run/gateway.json` names",
     "observe.processors_port": "the processors' port, likewise in `run/processors.json`",
@@ -488,6 +508,42 @@ COLUMNS: Final = {
 }
 
 
+def indices() -> str:
+    """Every index with the fields of its documents."""
+    contracts = load_contracts([])
+    plan = index_plan(contracts, Chain(contracts).schemas, prefix="voltgate")
+    rows = [
+        (
+            f"`{table.table}`",
+            f"`{table.index}{'-YYYY.MM.DD' if table.day_column else ''}`",
+            "/".join(f"`{name}`" for name in table.id_columns),
+            f"`{table.day_column}`" if table.day_column else "",
+            f"`{table.time_field}`",
+        )
+        for table in plan
+    ]
+    lines = _table(["table", "index", "id", "day of", "time field"], rows)
+    for table in plan:
+        lines += ["", f"### {table.index}", "", *_table(["field", "type", "what"], list(_index_fields(table)))]
+    return "\n".join(lines)
+
+
+def _index_fields(table: IndexedTable) -> Iterator[tuple[str, str, str]]:
+    for field in table.fields:
+        if not field.name.startswith("at."):
+            yield f"`{field.name}`", field.type, _index_field_note(field)
+
+
+def _index_field_note(field: IndexField) -> str:
+    parts = [f"{field.unit}"] if field.unit else []
+    parts += ["list"] if field.is_list else []
+    parts += [f"word by word as `{field.name}.text`"] if field.is_searched else []
+    parts += ["JSON text, not searched"] if field.is_stored_only else []
+    parts += [f"of `{'` and `'.join(field.columns)}`"] if len(field.columns) > 1 else []
+    parts += [f"class {field.classification}"] if field.classification in {"personal", "location"} else []
+    return ", ".join(parts)
+
+
 def _dtype(kind: Any) -> str:
     name = str(kind)
     return "timestamp" if name.startswith("Datetime") else name.lower()
@@ -515,6 +571,7 @@ BLOCKS: Final[dict[str, Callable[[], str]]] = {
     "reject-codes": reject_codes,
     "limits": limit_rows,
     "tables": tables,
+    "indices": indices,
 }
 
 
@@ -523,8 +580,26 @@ def refreshed(text: str) -> str:
     return MARK.sub(lambda found: f"{found[1]}{BLOCKS[found['name']]()}\n{found[3]}", text)
 
 
+def saved_opensearch() -> str:
+    """Saved objects of OpenSearch Dashboards for the built-in contracts."""
+    contracts = load_contracts([])
+    plan = index_plan(contracts, Chain(contracts).schemas, prefix="voltgate")
+    return to_ndjson(saved_objects(plan, prefix="voltgate"))
+
+
+FILES: Final[dict[str, Callable[[], str]]] = {
+    "dashboards/saved/opensearch/voltgate.ndjson": saved_opensearch,
+}
+"""Whole files that are generated and committed, so that people who have no Python can use them."""
+
+
 def main() -> None:
-    """Write every page anew."""
+    """Write every page and file anew."""
+    for name, to_file in FILES.items():
+        file, new = ROOT / name, to_file()
+        if not file.exists() or file.read_text("utf-8") != new:
+            file.write_text(new, "utf-8")
+            print(f"{name} written")
     for page in sorted(REFERENCE.glob("*.md")):
         text = page.read_text("utf-8")
         if (new := refreshed(text)) != text:

@@ -255,6 +255,62 @@ def test_two_free_ports_are_two_ports() -> None:
     assert parse(f"[gateway.ocpp]\nport = 0\ntls_port = 0\n{chain}").gateway.ocpp.tls_port == 0
 
 
+def test_nothing_is_indexed_without_an_address() -> None:
+    """OpenSearch is off by default; hosts of one cluster are joined by commas, and TLS is verified."""
+    hosts = "https://a.example:9200,https://b.example/search"
+    off, on = parse().opensearch, parse(f"opensearch.url = '{hosts}'").opensearch
+    assert ((), ("https://a.example:9200", "https://b.example/search"), True) == (off.urls, on.urls, on.verify_tls)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "url = 'http://search.example:9200'\nuser = 'fleet'\npassword_file = 'p'",
+            "v.toml:2: opensearch.url sends credentials to search.example without TLS; write https://, or set",
+        ),
+        (
+            "url = 'http://search.example'\naws_region = 'eu-central-1'",
+            "v.toml:2: opensearch.url sends credentials to search.example without TLS; write https://, or set",
+        ),
+        (
+            "url = 'http://localhost:9200'\nclient_certificate_file = 'c'",
+            "v.toml:3: opensearch.client_certificate_file is shown to nobody without TLS; write https://",
+        ),
+        ("user = 'fleet'", "v.toml:2: opensearch.user needs a password; add opensearch.password_file"),
+        ("password_file = 'p'", "v.toml:2: opensearch.password_file is nobody's password; add opensearch.user"),
+        ("client_key_file = 'k'", "v.toml:2: opensearch.client_key_file is the key of no certificate"),
+        (
+            "user = 'a'\npassword_file = 'p'\naws_region = 'eu'",
+            "v.toml:4: opensearch.aws_region signs what opensearch.user proves already; write one of the two",
+        ),
+        ("password = 'secret'", "v.toml:2: opensearch.password is a secret and may not stand here; write"),
+        ("url = 'search.example:9200'", "v.toml:2: opensearch.url is 'search.example:9200'; it should match"),
+        ("url = 'https://fleet:secret@a.example'", "v.toml:2: opensearch.url is 'https://fleet:secret@a.example'; it"),
+        ("index_prefix = 'Fleet-1'", "v.toml:2: opensearch.index_prefix is 'Fleet-1'; it should match pattern"),
+        ("requests_max = 17", "v.toml:2: opensearch.requests_max is 17; it should be less than or equal to 16"),
+    ],
+)
+def test_half_of_opensearch_is_a_mistake(text: str, message: str) -> None:
+    """Credentials that nobody asks for, or that others would read, are not what the operator meant."""
+    assert mistake(f"[opensearch]\n{text}").startswith(message)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "url = 'http://127.0.0.1:9200'\nuser = 'fleet'\npassword_file = 'p'",
+        "url = 'http://search.example:9200'\nuser = 'fleet'\npassword_file = 'p'\ninsecure = true",
+        "url = 'http://search.example:9200'",
+        "url = 'https://search.example'\nclient_certificate_file = 'both.pem'",
+    ],
+    ids=["this-machine", "told-so", "no-credentials", "certificate-with-its-key"],
+)
+def test_whole_settings_of_opensearch_are_taken(text: str) -> None:
+    """Clear text needs the loopback, the word for it, or nothing to hide."""
+    assert parse(f"[opensearch]\n{text}").opensearch.urls
+
+
 @pytest.mark.parametrize(
     ("host", "expected"),
     [

@@ -1,0 +1,1 @@
+"""The files in which others run Voltgate say what the code does."""
