@@ -204,7 +204,12 @@ def _register_index(registry: CollectorRegistry, numbers: Callable[[], IndexNumb
     )
     counted("voltgate_index_requests", "Bulk requests.", ["outcome"], by_reason(lambda: numbers().requests))
     counted("voltgate_index_retries", "Documents sent again.", [], lambda: {(): numbers().retries})
-    counted("voltgate_index_other_clusters", "Clusters that were empty.", [], lambda: {(): numbers().other_clusters})
+    counted(
+        "voltgate_index_other_clusters",
+        "Clusters that took the place of another.",
+        [],
+        lambda: {(): numbers().other_clusters},
+    )
     sampled(
         "voltgate_index_lag_entries",
         "In the lake and not in the index, at most.",

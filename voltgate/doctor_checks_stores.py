@@ -181,7 +181,7 @@ def _indices(facts: OpenSearchFacts) -> Finding:
         return Finding(number=17, check=name, level="FAIL", why=facts.conflicts[0], mend=mend)
     if facts.is_replaced or facts.known_uuid not in (None, facts.uuid):
         why = "this is another or an emptied cluster: it lacks what was indexed before"
-        mend = "`voltgate opensearch reindex --all` fills it again from the lake"
+        mend = "`voltgate opensearch reindex` fills it again from the lake"
         return Finding(number=17, check=name, level="FAIL", why=why, mend=mend)
     return Finding(number=17, check=name, level="OK", why="mappings fit the contracts, and it is the cluster we know")
 

@@ -22,6 +22,7 @@ COLUMNS = [
     "expected",
     "got",
 ]
+INDEX_COLUMNS = ["offset", "rejected_at", "table", "index", "document_id", "code", "reason", "generation", "document"]
 RETRY_MAX = 10_000
 """Rejects put back by one call."""
 
@@ -31,28 +32,56 @@ def _quoted(text: str) -> str:
 
 
 def _select(settings: Settings, columns: Sequence[str], where: Sequence[str], limit: int) -> list[tuple[Any, ...]]:
+    return _rows(settings, "rejects", columns, where, limit, then="record")
+
+
+def _rows(
+    settings: Settings, table: str, columns: Sequence[str], where: Sequence[str], limit: int, *, then: str
+) -> list[tuple[Any, ...]]:
     lake = settings.lake_directory
-    if "rejects" not in history.tables(lake):
+    if table not in history.tables(lake):
         return []
     names = ", ".join(f'"{name}"' for name in columns)
     condition = f" where {' and '.join(where)}" if where else ""
-    sql = f'select {names} from rejects{condition} order by "offset" desc, record'  # noqa: S608 - values are quoted
+    sql = f'select {names} from {table}{condition} order by "offset" desc, {then}'  # noqa: S608 - values are quoted
     return history.query(lake, sql, rows_max=limit).rows
 
 
 def list_rejects(settings: Settings, *, code: str | None, device_id: str | None, limit: int, as_json: bool) -> None:
-    """Print rejects, newest first."""
+    """Print rejects, newest first, and among them the documents that OpenSearch refused, as those of stage `index`."""
     where = [f"code = {_quoted(code)}"] if code else []
+    # A refused document is told from others by its table and id; whose device it was, its row in the lake says.
+    of_index = [] if device_id else _rows(settings, "index_rejects", INDEX_COLUMNS, where, limit, then="document_id")
     where += [f"device_id = {_quoted(device_id)}"] if device_id else []
-    print_rows(COLUMNS, _select(settings, COLUMNS, where, limit), as_json=as_json)
+    rows = _select(settings, COLUMNS, where, limit) + [_as_reject(row) for row in of_index]
+    newest = sorted(rows, key=lambda row: row[0], reverse=True)[:limit]
+    print_rows(COLUMNS, newest, as_json=as_json)
+
+
+def _as_reject(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return a refused document in the columns of rejects."""
+    one = dict(zip(INDEX_COLUMNS, row, strict=True))
+    told = {
+        "offset": one["offset"],
+        "received_at": one["rejected_at"],
+        "channel": one["table"],
+        "stage": "index",
+        "code": one["code"],
+        "path": f"{one['index']}/{one['document_id']}",
+        "got": one["reason"],
+    }
+    return tuple(told.get(column) for column in COLUMNS)
 
 
 def show_reject(settings: Settings, offset: int, *, as_json: bool) -> int:
-    """Print all rejects of one journal entry with their bytes."""
+    """Print all rejects of one journal entry with their bytes, and the documents that OpenSearch refused."""
     rows = _select(settings, [*COLUMNS, "payload"], [f'"offset" = {offset}'], RETRY_MAX)
     for row in rows:
         print_pairs(dict(zip([*COLUMNS, "payload"], row, strict=True)), as_json=as_json)
-    if not rows:
+    refused = _rows(settings, "index_rejects", INDEX_COLUMNS, [f'"offset" = {offset}'], RETRY_MAX, then="document_id")
+    for row in refused:
+        print_pairs(dict(zip(INDEX_COLUMNS, row, strict=True)), as_json=as_json)
+    if not rows and not refused:
         say(f"voltgate: no reject at offset {offset}; `voltgate rejects ls` lists them")
         return Exit.NOT_FOUND
     return Exit.OK

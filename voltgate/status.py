@@ -69,6 +69,10 @@ def show_status(settings: Settings, *, as_json: bool) -> int:
         balance = read_balance(settings)
         shown["ledger"] = {"balanced": balance.balanced, "lines": balance.lines()}
         healthy = healthy and balance.balanced
+    if settings.opensearch.urls:
+        from processors.sinks.index_store import read_counts
+
+        shown["index"] = read_counts(settings.data)
     if as_json:
         print_json(shown)
     else:
@@ -90,6 +94,9 @@ def _print_status(shown: dict[str, Any]) -> None:
     if "offset" in processors:
         behind = journal["end_offset"] - processors["offset"]
         print(f"lake        offset {processors['offset']}, {behind} behind the journal")
+    if "index" in shown:
+        done, rejected = shown["index"]["done"], shown["index"]["rejected"]
+        print(f"index       {done} documents, {rejected} refused; `voltgate opensearch status` shows how far it is")
     for line in shown.get("ledger", {}).get("lines", []):
         print(f"            {line}")
 

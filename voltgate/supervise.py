@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import IO
 
 BACKOFF_FIRST_S = 0.5
@@ -25,10 +26,13 @@ EXIT_CONFIG = 3
 _PR_SET_PDEATHSIG = 1
 
 
-def _die_with_parent() -> None:
-    """Ask Linux for SIGTERM when the supervisor is gone, so that `kill -9` of it leaves no orphan behind."""
+def _die_with_parent(parent_pid: int) -> None:
+    """Ask Linux for SIGTERM when the supervisor is gone, so that `kill -9` of it leaves no orphan behind.
+
+    The supervisor may be process 1 itself, in a container.
+    """
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() == 1:
+    if os.getppid() != parent_pid:  # it was gone before the kernel could be asked
         os._exit(1)
 
 
@@ -67,7 +71,8 @@ class Child:
             stdout=log if log is not None else sys.stderr,
             stderr=log,
             start_new_session=True,  # Ctrl-C reaches the supervisor alone, which then stops in order
-            preexec_fn=_die_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509 - runs before any thread of ours
+            # Runs before any thread of ours.
+            preexec_fn=partial(_die_with_parent, os.getpid()) if sys.platform == "linux" else None,  # noqa: PLW1509
         )
         self.started_at_s = time.monotonic()
         self.exit_code = None

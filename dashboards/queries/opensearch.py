@@ -7,7 +7,10 @@ for an hour, and a snapshot costs the cluster memory for as long.
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+
+from pydantic import SecretStr
 
 from dashboards.queries.history import MERGED
 from dashboards.queries.port import (
@@ -45,6 +48,45 @@ if TYPE_CHECKING:
 _TIMEOUT_S: Final = 30.0
 _ASCENDING: Final = "asc"
 _DESCENDING: Final = "desc"
+
+
+def connect(
+    *,
+    urls: Sequence[str],
+    user: str | None = None,
+    password: SecretStr | None = None,
+    client_certificate: Path | None = None,
+    client_key: Path | None = None,
+    ca_file: Path | None = None,
+    verify_tls: bool = True,
+    aws_region: str | None = None,
+    aws_service: str = "es",
+) -> "OpenSearch":
+    """Return a client of a cluster; nothing is asked yet. The arguments are those of `processors.sinks.opensearch`.
+
+    Raises: SinkError: A package is missing.
+    """
+    try:
+        from opensearchpy import OpenSearch, Urllib3AWSV4SignerAuth
+    except ImportError as exc:
+        mend = "pip install 'voltgate[opensearch]'"
+        raise SinkError("opensearch", f"package {exc.name} is not installed", mend=mend) from exc
+    given: dict[str, Any] = {}
+    if user is not None:
+        given["http_auth"] = (user, password.get_secret_value() if password else "")
+    if aws_region is not None:
+        try:
+            from botocore.session import Session  # type: ignore[import-untyped]
+        except ImportError as exc:
+            mend = "pip install 'voltgate[opensearch,aws]'"
+            raise SinkError("opensearch", f"package {exc.name} is not installed", mend=mend) from exc
+        given["http_auth"] = Urllib3AWSV4SignerAuth(Session().get_credentials(), aws_region, aws_service)
+    files = {"client_cert": client_certificate, "client_key": client_key, "ca_certs": ca_file}
+    given |= {name: str(file) for name, file in files.items() if file is not None}
+    if any(url.startswith("https") for url in urls):
+        given |= {"verify_certs": verify_tls, "ssl_show_warn": False}
+    # Reading again where nobody answered is harmless.
+    return OpenSearch(list(urls), max_retries=2, retry_on_timeout=False, **given)
 
 
 class OpenSearchQueries:

@@ -386,7 +386,7 @@ INDEX_ANSWER_BYTES_MAX: Final = 64 * MIB
 INDEX_CONNECT_TIMEOUT_S: Final = 10.0
 """How long a connection may take to be made; a host that is gone says nothing."""
 INDEX_SURE_S: Final = 2.0
-"""After such a silence of a cluster it is asked who it is: no node stops, loses its disk and starts again any faster."""
+"""After such a silence of a cluster it is asked who it is: no node stops, loses its disk and starts again faster."""
 INDEX_REQUESTS_MAX: Final = 16
 """Most bulk requests in flight that a setting may ask for; a node queues what its cores do not take at once."""
 INDEX_RETRY_FIRST_S: Final = 0.5

@@ -173,6 +173,19 @@ class IndexStore:
                 raise
 
 
+def read_counts(data: Path) -> dict[str, int]:
+    """Return how many documents were taken and refused, of the generations of now; 0 where nothing can be read."""
+    path = data / FILE
+    counts = {"done": 0, "rejected": 0}
+    if not path.exists():
+        return counts
+    with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(path, timeout=OUTBOX_BUSY_S)) as db:
+        for row in db.execute(_READ):
+            counts["done"] += row[4]
+            counts["rejected"] += row[5]
+    return counts
+
+
 def _cursor(row: tuple[str, int, int, int, int, int]) -> Cursor:
     table, offset, generation, is_drop_due, done, rejected = row
     return Cursor(

@@ -204,15 +204,13 @@ def both(
         fill_lake(directory, chain, rows)
         yield LakeQueries(lake=directory, shape=shape), LakeQueries(lake=directory / "nothing", shape=shape)
         return
-    from opensearchpy import OpenSearch
-
-    from dashboards.queries.opensearch import OpenSearchQueries
+    from dashboards.queries.opensearch import OpenSearchQueries, connect
 
     require(opensearch.why_not(), opensearch.available())
     with opensearch.Node() as node:
         fill_node(node, contracts, shape, rows)
-        filled = OpenSearchQueries(client=OpenSearch([node.url]), shape=shape)
-        nothing = OpenSearchQueries(client=OpenSearch([node.url]), shape=shape_of(contracts, prefix="nothing"))
+        filled = OpenSearchQueries(client=connect(urls=[node.url]), shape=shape)
+        nothing = OpenSearchQueries(client=connect(urls=[node.url]), shape=shape_of(contracts, prefix="nothing"))
         yield filled, nothing
         filled.close()
         nothing.close()
@@ -442,7 +440,7 @@ def test_hostile_text_is_only_text(queries: Queries, text: str) -> None:
     assert () == queries.fleet("default", since=LONG_AGO, device_id=text).rows
     assert () == queries.windows("default", text, "vehicle_telemetry", **window).rows  # type: ignore[arg-type]
     for name in ("charger_id", "vehicle_id", "status"):
-        assert [] == session_ids(queries, SessionFilter(**{name: text}))
+        assert [] == session_ids(queries, SessionFilter(**{name: text}))  # type: ignore[arg-type]
     for wanted in (AlertFilter(device_id=text), AlertFilter(site=text), AlertFilter(states=(text, text))):
         assert [] == alert_ids(queries, wanted)
     assert () == queries.rejects(text, begin=LONG_AGO, end=AT + 60 * S)

@@ -1,6 +1,8 @@
 """The indexer in its process: a journal in, a lake, and the same in a real index, through kills and reindexing."""
 
 import signal
+import time
+import urllib.request
 from pathlib import Path
 
 import polars as pl
@@ -43,6 +45,7 @@ def test_index_holds_what_the_lake_holds_after_a_kill_and_a_second_run(
     finally:
         killed.kill()
         killed.communicate(timeout=TIMEOUT_S)
+    assert -signal.SIGKILL == killed.returncode
     running = processors(tmp_path, node.url, prefix)
     try:
         eventually(lambda: status(tmp_path).get("offset") == len(envelopes))
@@ -64,16 +67,14 @@ def test_index_holds_what_the_lake_holds_after_a_kill_and_a_second_run(
     assert [] == [line for line in logged.splitlines() if "index_refuses" in line or "crashed" in line]
 
 
-def test_refused_documents_are_rows_of_the_lake_and_a_drop_mends_them(
+def test_an_index_with_another_type_holds_up_its_table_alone_until_it_is_dropped(
     tmp_path: Path, envelopes: list[Envelope], opensearch_node: Node
 ) -> None:
-    """An index that takes no `reason` refuses all rejects; each is counted with why, and nothing else waits."""
+    """Nothing of that table is sent, `init` names the mend, all others are indexed; a drop fills it from the lake."""
     node, prefix = opensearch_node, "refusing"
     write_journal(tmp_path, envelopes)
     for day in ("2026.11.22", "2026.11.23"):
-        fields = {"offset": {"type": "long"}, "record": {"type": "long"}, "stage": {"type": "keyword"}}
-        body = {"mappings": {"dynamic": "strict", "properties": fields}, "settings": {"index.mapping.coerce": False}}
-        body["mappings"]["properties"]["code"] = {"type": "integer"}  # type: ignore[index]
+        body = {"mappings": {"dynamic": "strict", "properties": {"code": {"type": "integer"}}}}
         node.request("PUT", f"/{prefix}-rejects-{day}", body)
     running = processors(tmp_path, node.url, prefix)
     try:
@@ -96,7 +97,7 @@ def test_refused_documents_are_rows_of_the_lake_and_a_drop_mends_them(
 def test_document_that_the_index_refuses_is_a_reject_with_its_reason(
     tmp_path: Path, envelopes: list[Envelope], opensearch_node: Node
 ) -> None:
-    """A pipeline adds a field that no mapping has: such documents are rows of `index_rejects`, once, and nothing waits."""
+    """A pipeline adds a field that no mapping has: such documents are rows of `index_rejects`, once; none waits."""
     node, prefix = opensearch_node, "rejecting"
     write_journal(tmp_path, envelopes)
     adding = {"set": {"field": "stranger", "value": 1, "if": "ctx.window_s == 300"}}
@@ -119,3 +120,22 @@ def test_document_that_the_index_refuses_is_a_reject_with_its_reason(
         running.kill()
         running.communicate(timeout=TIMEOUT_S)
         node.request("DELETE", f"/_ingest/pipeline/{prefix}")
+
+
+def test_a_cluster_that_is_away_delays_neither_the_lake_nor_a_stop(tmp_path: Path, envelopes: list[Envelope]) -> None:
+    """Everything is in the lake, metrics say who is missing, and SIGTERM ends the processors in time."""
+    write_journal(tmp_path, envelopes[:500])
+    running = processors(tmp_path, "http://127.0.0.1:9", "away")
+    try:
+        eventually(lambda: status(tmp_path).get("offset") == 500)
+        with urllib.request.urlopen(f"http://127.0.0.1:{status(tmp_path)['observe_port']}/metrics") as answer:
+            metrics = answer.read().decode()
+        assert "voltgate_index_connected 0.0" in metrics
+        began_at_s = time.monotonic()
+        running.send_signal(signal.SIGTERM)
+        _, logged = running.communicate(timeout=TIMEOUT_S)
+    finally:
+        running.kill()
+        running.wait()
+    assert (0, True) == (running.returncode, time.monotonic() - began_at_s < 8.0), logged
+    assert 1 == logged.count("index_refuses")

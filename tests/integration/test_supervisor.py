@@ -112,3 +112,18 @@ def test_children_end_when_the_supervisor_is_killed(tmp_path: Path) -> None:
     parent.wait()
     parent.stdout.close()
     until(lambda: not Path(f"/proc/{pid}").exists() or "Z" in Path(f"/proc/{pid}/stat").read_text().split()[2])
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or sys.platform != "linux", reason="only root may make a process 1")
+def test_supervisor_may_be_process_1() -> None:
+    """In a container it has no parent, and its children are not orphans."""
+    program = (
+        "import threading; from voltgate.supervise import Child, Supervisor; "
+        "child = Child('one', ['-c', 'print(42, flush=True)'], restart=False); "
+        "Supervisor([child], say=print).run(threading.Event()); print('code', child.exit_code)"
+    )
+    done = subprocess.run(
+        ["unshare", "--pid", "--fork", sys.executable, "-c", program],
+        capture_output=True, text=True, timeout=30, check=False,
+    )  # fmt: skip
+    assert "code 0" == done.stdout.splitlines()[-1], done.stdout + done.stderr

@@ -85,7 +85,9 @@ class MemoryOpenSearch:
         """Delete what fits; as on a cluster, so is what was in the way of a mapping."""
         self.log.append(f"delete {pattern}")
         begin = pattern.removesuffix("*")
-        gone = {index for index, _ in self.documents if index == pattern or (begin != pattern and index.startswith(begin))}
+        gone = {
+            index for index, _ in self.documents if index == pattern or (begin != pattern and index.startswith(begin))
+        }
         self.documents = {place: one for place, one in self.documents.items() if place[0] not in gone}
         self.conflicts.clear()
         return tuple(sorted(gone))
