@@ -36,7 +36,9 @@ def measure(workspace: Workspace, *, quick: bool) -> list[Row]:
     secret.write_text(SECRET)
     with HttpReceiver() as receiver:
         text = ALERTS.format(url=receiver.url(), secret=secret)
-        (data / "alerts.yaml").write_text(text.replace("for: 2 s", "for: 0 s"))
+        # At once, and without the pause that spares a receiver so many alerts.
+        text = text.replace("for: 2 s", "for: 0 s").replace("insecure: true", "insecure: true, rate_per_minute: 6000")
+        (data / "alerts.yaml").write_text(text)
         with Installation(data, processors__commit_interval_s=5) as installation:
             command = python(
                 "simulators", "load", "--port", installation.port, "--rate", RATE,
