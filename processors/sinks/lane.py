@@ -180,19 +180,19 @@ class Lane:
         if outcome.verdict == "retry" or (is_doubt and delivery.doubts + 1 < NOTICE_DOUBTS_MAX):
             pause_s = retry_pause_s(delivery.attempts + 1, outcome.after_s, self._chance)
             next_at_us = now_us + int(pause_s * _US)
-            self._count("failed")
             await self._store(
                 lambda outbox: outbox.failed(
                     message_id, next_at_us=next_at_us, error=why, status=status, is_doubt=is_doubt
                 )
             )
+            self._count("failed")
             return
         disable = self.receiver.name if outcome.verdict == "gone" else ""
         if disable:
             self.disabled = why
+        await self._store(lambda outbox: outbox.dead(message_id, now_us, error=why, status=status, disable=disable))
         self._count("dead")
         self._log.error("notice_dead", receiver=self.receiver.name, delivery=message_id, detail=why)
-        await self._store(lambda outbox: outbox.dead(message_id, now_us, error=why, status=status, disable=disable))
 
     def _note_failure(self, now_s: float, why: str) -> None:
         if self._circuit.failed(now_s):

@@ -10,7 +10,18 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
-from tests.bench import idle, ingest, ocpp, ocpp_idle, ocpp_reconnect, opensearch, pipeline, replay
+from tests.bench import (
+    alerts,
+    detection,
+    idle,
+    ingest,
+    ocpp,
+    ocpp_idle,
+    ocpp_reconnect,
+    opensearch,
+    pipeline,
+    replay,
+)
 from tests.bench.harness import BUILD, ROOT, BenchError, Workspace, open_workspace, raise_file_limit
 from tests.bench.machine import describe, measure_sync, mosquitto_version
 from tests.bench.ocpp_servers import has_rpc
@@ -28,6 +39,8 @@ def benchmarks() -> list[tuple[tuple[str, ...], Measure]]:
         *ingests,
         ((pipeline.NAME,), pipeline.measure),
         ((replay.NAME,), replay.measure),
+        ((detection.NAME,), detection.measure),
+        ((alerts.NAME,), alerts.measure),
         ((idle.NAME,), idle.measure),
         *((ocpp.names(work), partial(ocpp.measure, work)) for work in ocpp.WORKS),
         ((ocpp_idle.NAME,), ocpp_idle.measure),

@@ -1,68 +1,70 @@
 """How long a person waits: from the publish of a reading that fires a rule to the webhook, beside a fleet's load.
 
-    python -m tests.bench.alerts [RATE]
-
-A whole installation takes RATE messages a second (10,000 unless said). Meanwhile one bus after the other reports a
-welded contactor under a rule without `for`, and a receiver on the loopback notes when it is told. Prints one JSON
-object: messages a second, how many alerts, and the median, 99th percentile and longest wait in seconds.
+A whole installation takes `RATE` messages a second. Meanwhile one bus after the other reports a welded contactor, which
+is an alert at once, and a receiver on the loopback notes when it is told.
 """
 
 import json
-import subprocess
-import sys
-import tempfile
 import time
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from statistics import median
 from typing import Final
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
-from tests.bench.harness import percentile
-from tests.installation import Installation, environment, until
+from tests.bench.harness import Child, Workspace, percentile, python
+from tests.bench.report import Row, row
+from tests.installation import Installation, until
 from tests.integration.receivers import SECRET, HttpReceiver
 from tests.integration.test_alerts import ALERTS
 
-ALERTS_COUNT: Final = 100
+NAME: Final = "alert_latency_s"
+RATE: Final = 10_000
+ALERTS_COUNT: Final = 200
 CONNECTIONS: Final = 200
+LOAD_S_MAX: Final = 600
 WARM_UP_S: Final = 8.0
 
 
-def main(rate: int) -> None:
-    """Measure and print."""
-    with tempfile.TemporaryDirectory(prefix="voltgate-bench-") as directory, HttpReceiver() as receiver:
-        data = Path(directory) / "data"
-        data.mkdir()
-        (Path(directory) / "secret").write_text(SECRET)
-        text = ALERTS.format(url=receiver.url(), secret=Path(directory) / "secret")
-        (data / "alerts.yaml").write_text(text.replace("for: 2 s", "for: 0 s"))
+def measure(workspace: Workspace, *, quick: bool) -> list[Row]:
+    """Return the 99th percentile, the median and the longest wait."""
+    directory = workspace.fresh("alerts")
+    data = directory / "data"
+    data.mkdir()
+    secret = directory / "secret"
+    secret.write_text(SECRET)
+    with HttpReceiver() as receiver:
+        text = ALERTS.format(url=receiver.url(), secret=secret)
+        # At once, and without the pause that spares a receiver so many alerts.
+        text = text.replace("for: 2 s", "for: 0 s").replace("insecure: true", "insecure: true, rate_per_minute: 6000")
+        (data / "alerts.yaml").write_text(text)
         with Installation(data, processors__commit_interval_s=5) as installation:
-            load = subprocess.Popen(
-                [sys.executable, "-m", "simulators", "load", "--port", str(installation.port), "--rate", str(rate),
-                 "--connections", str(CONNECTIONS), "--seconds", "600"],
-                env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            command = python(
+                "simulators", "load", "--port", installation.port, "--rate", RATE,
+                "--connections", CONNECTIONS, "--seconds", LOAD_S_MAX,
             )  # fmt: skip
-            try:
+            with Child(command, log=directory / "load.log") as load:
                 time.sleep(WARM_UP_S)
-                waits_s = [wait_s(installation.port, receiver, i) for i in range(ALERTS_COUNT)]
-            finally:
-                load.terminate()
-                load.wait(30)
-    print(
-        json.dumps(
-            {
-                "messages_per_s": rate,
-                "alerts": len(waits_s),
-                "p50_s": round(percentile(waits_s, 0.5), 3),
-                "p99_s": round(percentile(waits_s, 0.99), 3),
-                "max_s": round(max(waits_s), 3),
-            }
-        )
-    )
+                began_s, begin = time.monotonic(), _end_offset(installation)
+                count = ALERTS_COUNT // 10 if quick else ALERTS_COUNT
+                waits_s = [_wait_s(installation.port, receiver, number) for number in range(count)]
+                per_s = (_end_offset(installation) - begin) / (time.monotonic() - began_s)
+                load.check()
+    workspace.discard(directory)
+    return [
+        row(NAME, percentile(waits_s, 0.99), "s"),
+        row(f"{NAME}/median", median(waits_s), "s"),
+        row(f"{NAME}/longest", max(waits_s), "s"),
+        row(f"{NAME}/messages_per_s", per_s, "messages/s"),
+    ]
 
 
-def wait_s(port: int, receiver: HttpReceiver, number: int) -> float:
+def _end_offset(installation: Installation) -> int:
+    return int(installation.run_file("processors")["end_offset"])
+
+
+def _wait_s(port: int, receiver: HttpReceiver, number: int) -> float:
     """Return the seconds from the publish of one bus's bad reading until the receiver has its alert."""
     name = f"bench-bus-{number}"
     client = paho.Client(CallbackAPIVersion.VERSION2, client_id=name)
@@ -78,7 +80,3 @@ def wait_s(port: int, receiver: HttpReceiver, number: int) -> float:
     client.disconnect()
     client.loop_stop()
     return waited_s
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 10_000)

@@ -132,7 +132,8 @@ def test_retry_of_a_command_line_is_seen(bench):
     bench.notifier.start()
     tell(bench.journal, alert(1))
     first = bench.sender.next()
-    until(lambda: 3 == bench.notifier.numbers().circuits["ops"])
+    until(lambda: 1 == bench.notifier.numbers().deliveries.get(("ops", "dead")))
+    assert 3 == bench.notifier.numbers().circuits["ops"]
     assert {"ops": "answered 410"} == bench.notifier.numbers().last_errors
     bench.sender.then = Outcome(verdict="done", status=200)
     assert [first[1]] == retry(bench.path, [], now_us=AT_US)
