@@ -28,23 +28,28 @@ _POWER_KW: Final = 48.0
 def showcase(contracts: ContractSet) -> dict[str, pl.DataFrame]:
     """Return the rows of every table after those minutes, and those of DEVICES."""
     chain = Chain(contracts)
-    sent = sorted([*_vehicles(), *_chargers(), *_dirt()], key=lambda envelope: envelope.received_at_ns)
-    acknowledged = START + timedelta(seconds=600)
-    early = [one for one in sent if one.received_at_ns < to_ns(acknowledged)]
-    first, state = chain.run(to_batch(Offset(0), early), chain.empty_state())
-    # Only the alerts themselves tell the ids that somebody acknowledges.
-    orders = [
-        _gateway(ORDERS, {"kind": "ack", "by": "ada", "alert_id": id_}, acknowledged, device="")
-        for id_ in first.tables[ALERTS]["alert_id"].unique().sort()
-    ]
-    second, state = chain.run(to_batch(Offset(len(early)), [*orders, *sent[len(early) :]]), state)
-    tables = {name: pl.concat([first.tables[name], second.tables[name]]) for name in first.tables}
+    outputs, state = chain.run(to_batch(Offset(0), showcase_journal(contracts)), chain.empty_state())
     frames = [
         device_rows(contract, frame)
         for contract in contracts
         if (frame := state.streams[contract.stream].devices.frame) is not None
     ]
-    return tables | {DEVICES: pl.concat(frames, how="diagonal").sort("offset")}
+    return outputs.tables | {DEVICES: pl.concat(frames, how="diagonal").sort("offset")}
+
+
+def showcase_journal(contracts: ContractSet) -> list[Envelope]:
+    """Return what was received in those minutes."""
+    sent = sorted([*_vehicles(), *_chargers(), *_dirt()], key=lambda envelope: envelope.received_at_ns)
+    acknowledged = START + timedelta(seconds=600)
+    early = [one for one in sent if one.received_at_ns < to_ns(acknowledged)]
+    chain = Chain(contracts)
+    first, _ = chain.run(to_batch(Offset(0), early), chain.empty_state())
+    # Only the alerts themselves tell the ids that somebody acknowledges.
+    orders = [
+        _gateway(ORDERS, {"kind": "ack", "by": "ada", "alert_id": id_}, acknowledged, device="")
+        for id_ in first.tables[ALERTS]["alert_id"].unique().sort()
+    ]
+    return [*early, *orders, *sent[len(early) :]]
 
 
 def _vehicles() -> list[Envelope]:

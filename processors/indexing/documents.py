@@ -1,6 +1,7 @@
 """From rows of a table to the bodies of bulk requests.
 
-A body is what `POST /_bulk` takes: for each document a line that says where it goes and a line that is the document.
+A body is what `POST /_bulk` takes: for each document a line that says where it goes and a line that is the document, or
+for one that is no more a line that takes it away.
 Columns become text in Polars, so that a row costs no Python. Nothing here knows a connection or a clock.
 
 Ids join their columns by `/`. Text is escaped as in a JSON pointer (RFC 6901: `~` is `~0`, `/` is `~1`), a missing part
@@ -23,7 +24,7 @@ _PLACES = ("index", "id", "offset")
 
 
 class Item(NamedTuple):
-    """One document of a bulk request."""
+    """One document of a bulk request; an empty `document` is taken away."""
 
     index_name: str
     document_id: str
@@ -35,7 +36,7 @@ class Bulk(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """One bulk request.
 
     Attributes:
-        body: NDJSON, two lines a document; ends with a line feed.
+        body: NDJSON, two lines a document and one for a document that is taken away; ends with a line feed.
         indices: Indices it writes to, each once, sorted.
         count: Documents in it.
         places: One row a document, in order: `index`, `id`, `offset`, and where in `body` its action line begins, its
@@ -55,7 +56,7 @@ class Bulk(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     def item(self, position: int) -> Item:
         """Return the document at a position, from 0."""
         row = self.places.row(position, named=True)
-        document = self.body[row["middle"] : row["end"] - 1]
+        document = self.body[row["middle"] : max(row["middle"], row["end"] - 1)]
         return Item(row["index"], row["id"], row["offset"], document)
 
     def pick(self, positions: Sequence[int]) -> "Bulk":
@@ -94,9 +95,11 @@ def to_bulks(table: IndexedTable, rows: pl.DataFrame, *, bytes_max: int) -> list
         pl.col("_id").alias("id"),
         "offset",
         pl.struct(index=_action()).struct.json_encode().alias("_action"),
-        pl.struct(_values(table, rows.columns)).struct.json_encode().alias("_document"),
+        (pl.struct(_values(table, rows.columns)).struct.json_encode() + "\n").alias("_document"),
     )
-    head, width = pl.col("_action").str.len_bytes() + 1, pl.col("_document").str.len_bytes() + 1
+    if table.gone_flag is not None:
+        lines = _without(lines, placed["flags"].str.split(",").list.contains(table.gone_flag))
+    head, width = pl.col("_action").str.len_bytes() + 1, pl.col("_document").str.len_bytes()
     lines = lines.with_columns(head=head.cast(pl.Int64), width=(head + width).cast(pl.Int64))
     return [_bulk(lines.slice(first, count)) for first, count in _cuts(lines["width"], bytes_max)]
 
@@ -141,8 +144,19 @@ def _with_bounded_ids(placed: pl.DataFrame) -> pl.DataFrame:
     return placed.with_columns(pl.Series("_id", ids, dtype=pl.String()))
 
 
-def _action() -> pl.Expr:
-    return pl.struct("_index", "_id", version="offset", version_type=pl.lit("external_gte"))
+def _without(lines: pl.DataFrame, is_gone: pl.Series) -> pl.DataFrame:
+    """Return the lines with documents that are gone taken away; versions keep what was sent before from coming back."""
+    if not is_gone.any():
+        return lines
+    delete = pl.struct(delete=_action("index", "id")).struct.json_encode()
+    return lines.with_columns(
+        _action=pl.when(is_gone).then(delete).otherwise("_action"),
+        _document=pl.when(is_gone).then(pl.lit("")).otherwise("_document"),
+    )
+
+
+def _action(index: str = "_index", id_: str = "_id") -> pl.Expr:
+    return pl.struct(_index=index, _id=id_, version="offset", version_type=pl.lit("external_gte"))
 
 
 def _values(table: IndexedTable, columns: Sequence[str]) -> Iterator[pl.Expr]:
@@ -172,7 +186,7 @@ def _cuts(widths: pl.Series, bytes_max: int) -> Iterator[tuple[int, int]]:
 
 
 def _bulk(lines: pl.DataFrame) -> Bulk:
-    text = pl.concat_str("_action", pl.lit("\n"), "_document", pl.lit("\n"))
+    text = pl.concat_str("_action", pl.lit("\n"), "_document")
     body: str = lines.select(text.str.join("")).item()
     end = pl.col("width").cum_sum()
     begin = end - pl.col("width")

@@ -64,6 +64,8 @@ _LISTS: Final[dict[str, frozenset[str]]] = {
 _NOT_INDEXED: Final = {REJECTS: frozenset({"payload"})}
 _PERSONAL: Final = {SESSIONS: frozenset({"id_token"}), ALERTS: frozenset({"by", "note"})}
 """Columns of our own tables that say something about people."""
+_GONE: Final = {SESSIONS: "merged"}
+"""A session that turned out to be part of another one is not there twice."""
 _PLACE: Final = ("latitude_deg", "longitude_deg")
 _POSITIONS: Final = ("", "_last", "_first", "_mean")
 """What may follow these two in a column; the first that is there is the document's place."""
@@ -118,6 +120,7 @@ class IndexedTable(msgspec.Struct, frozen=True, kw_only=True):
         time_field: Time that a person looks at first.
         columns: Columns to read from the lake; none for DEVICES.
         version: Version of the contract the fields are from.
+        gone_flag: Flag of a row whose document is taken away; None where no row says so. Only of tables with `flags`.
     """
 
     table: str
@@ -129,6 +132,7 @@ class IndexedTable(msgspec.Struct, frozen=True, kw_only=True):
     time_field: str
     columns: tuple[str, ...]
     version: str = _OWN_VERSION
+    gone_flag: str | None = None
 
     @property
     def pattern(self) -> str:
@@ -243,6 +247,7 @@ def _single(
         fields=tuple(_fields(schema, notes, lists=_LISTS[table], stored=_STORED[table])),
         time_field=time,
         columns=tuple(schema),
+        gone_flag=_GONE.get(table),
     )
 
 

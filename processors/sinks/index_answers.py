@@ -10,6 +10,7 @@ from processors.sinks.index_http import SINK, Answer
 
 T = TypeVar("T")
 _CONFLICT: Final = 409
+_NOT_FOUND: Final = 404
 _AGAIN: Final = frozenset({401, 403, 408, 429})
 """Refusals of one document that say nothing against it: no rights, a disk that is full, too much at once."""
 _REASON_CHARS_MAX: Final = 500
@@ -140,7 +141,8 @@ class _Status(msgspec.Struct):
 
 
 class _Item(msgspec.Struct):
-    index: _Status
+    index: _Status | None = None
+    delete: _Status | None = None
 
 
 class _Head(msgspec.Struct):
@@ -213,6 +215,8 @@ class Policy(msgspec.Struct):
 
 
 _HEAD: Final = msgspec.json.Decoder(_Head)
+_UNKNOWN: Final = _Status(500)
+"""Of an item about which the answer says nothing that we know."""
 _ITEMS: Final = msgspec.json.Decoder(_Items)
 _REFUSAL: Final = msgspec.json.Decoder(_Refusal)
 
@@ -237,8 +241,9 @@ def split(body: bytes, count: int) -> BulkOutcome:
     first: _Status | None = None
     has_no_index = False
     for position, item in enumerate(items):
-        result = item.index
-        if result.status < 300 or result.status == _CONFLICT:
+        result = item.index or item.delete or _UNKNOWN
+        is_gone = item.delete is not None and result.status == _NOT_FOUND and result.error is None
+        if result.status < 300 or result.status == _CONFLICT or is_gone:
             continue
         error = result.error or _Error()
         # 404 says that the index is not there: it was deleted since, and the next try makes it.

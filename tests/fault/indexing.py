@@ -195,7 +195,7 @@ def _id(values: Sequence[object]) -> str:
 def _micros(value: object) -> object:
     if not isinstance(value, datetime):
         return value
-    return int(round((value - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds() * 1_000_000))
+    return round((value - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds() * 1_000_000)
 
 
 def _fields(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,9 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-import polars as pl
-
-from dashboards.queries.history import query
+from dashboards.queries.history import query, tables
+from processors.contracts.load import load_contracts
 from tests.services.opensearch import Node
 
 TIMEOUT_S: Final = 60.0
@@ -20,7 +19,10 @@ SMALL: Final = {
     "VOLTGATE__PROCESSORS__COMMIT_INTERVAL_S": "0.2",
     "VOLTGATE__PROCESSORS__CHECKPOINT_INTERVAL_S": "0.5",
 }
-WINDOWS: Final = "windows_vehicle_telemetry"
+WITHOUT_STATE: Final = {"alert_order", "device_command"}
+"""Streams whose newest values are no documents: what people order is no state of a device."""
+INDEXED: Final = ("charger_status", "vehicle_event", "rejects")
+"""Tables whose rows are documents, one each."""
 
 
 def processors(data: Path, url: str, prefix: str, **environ: str) -> subprocess.Popen[str]:
@@ -79,13 +81,19 @@ def in_lake(data: Path) -> dict[str, int]:
     def rows(sql: str) -> int:
         return int(query(lake, sql).rows[0][0])
 
-    devices = pl.read_delta(str(lake / "vehicle_telemetry")).select("tenant", "device_id").n_unique()
-    return {
-        "windows-vehicle_telemetry-*": rows(f"select count(*) from {WINDOWS}_latest"),
-        "rejects-*": rows("select count(*) from rejects"),
-        "alerts": rows("select count(distinct alert_id) from alert_revisions"),
-        "devices": devices,
-    }
+    held = set(tables(lake))
+    streams = [name.removeprefix("windows_") for name in held if name.startswith("windows_")]
+    found = {f"windows-{stream}-*": rows(f"select count(*) from windows_{stream}_latest") for stream in streams}
+    found |= {f"{name}-*": rows(f"select count(*) from {name}") for name in INDEXED if name in held}
+    found["alerts"] = rows("select count(*) from alerts")
+    if "charging_session_revisions" in held:
+        found["charging_sessions"] = rows("select count(*) from charging_sessions")
+    for contract in load_contracts([]):
+        if contract.stream in held - WITHOUT_STATE:
+            owner = ", ".join(("tenant", "device_id", *((contract.part,) if contract.part else ())))
+            devices = rows(f"select count(*) from (select distinct {owner} from {contract.stream})")
+            found["devices"] = found.get("devices", 0) + devices
+    return {name: n for name, n in found.items() if n}
 
 
 def in_index(node: Node, prefix: str, names: dict[str, int]) -> dict[str, int]:

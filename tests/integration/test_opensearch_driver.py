@@ -152,6 +152,27 @@ def test_refused_documents_do_not_stop_their_neighbours(node: Node) -> None:
     assert (3, (), 3) == (outcome.done, outcome.retry, count)
 
 
+def test_document_that_is_taken_away_stays_away(node: Node) -> None:
+    """Also where it never was, where an older revision comes again, and beside a neighbour that is refused."""
+    fields = (*FIELDS, IndexField(name="flags", type="keyword", columns=("flags",), is_list=True))
+    table = msgspec.structs.replace(a_table("t-gone", is_daily=False, fields=fields), gone_flag="merged")
+
+    async def use(driver: OpenSearch) -> list[BulkOutcome]:
+        await driver.bootstrap([table])
+        before = one_bulk(table, rows(["a", "b"], offset=1, flags=""))
+        after = one_bulk(table, rows(["a", "never"], offset=5, flags="late_stop,merged"))
+        mistyped = one_bulk(table, rows(["d"], offset=9, soc_pct="low", flags=""))
+        return [await driver.bulk(bulk) for bulk in (before, joined(after, mistyped), before)]
+
+    first, second, third = with_driver(use, node.url)
+    node.request("POST", "/t-gone/_refresh")
+    found = node.request("GET", "/t-gone/_search")["hits"]["hits"]
+    assert ((2, ()), (2, (2,)), (2, ())) == tuple(
+        (one.done, tuple(refused.position for refused in one.rejected)) for one in (first, second, third)
+    )
+    assert ["b"] == [hit["_id"] for hit in found]
+
+
 def joined(*bulks: Bulk) -> Bulk:
     """Return one request of several; for sending, not for picking from it."""
     return Bulk(

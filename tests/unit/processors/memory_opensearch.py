@@ -108,6 +108,10 @@ class MemoryOpenSearch:
                 rejected.append(Rejected(position=position, code="mapper_parsing_exception", reason="failed to parse"))
                 continue
             place = (item.index_name, item.document_id)
-            if place not in self.documents or self.documents[place][0] <= item.offset:
+            if place in self.documents and self.documents[place][0] > item.offset:
+                continue
+            if not item.document:
+                self.documents.pop(place, None)
+            else:
                 self.documents[place] = (item.offset, msgspec.json.decode(item.document))
         return tuple(rejected)

@@ -8,7 +8,9 @@ import polars as pl
 import pytest
 
 from gateway.core.limits import DOCUMENT_BYTES_MAX
+from processors.contracts import load_contracts
 from processors.indexing.documents import Bulk, since, to_bulks
+from processors.stages.chain import Chain
 from tests.unit.processors.indexing.plans import START, plan_of, sample, sample_rows
 
 MIB = 1 << 20
@@ -99,6 +101,24 @@ def test_the_last_row_of_an_id_is_the_document() -> None:
     )
     (bulk,) = to_bulks(plan_of()["alert_revisions"], rows, bytes_max=MIB)
     assert (1, 3, 2) == (bulk.count, bulk.item(0).offset, json.loads(bulk.item(0).document)["revision"])
+
+
+def test_a_session_that_is_part_of_another_is_taken_away() -> None:
+    """Its document would count it twice; the others are documents, and requests can be picked from as ever."""
+    table = plan_of()["charging_session_revisions"]
+    schema = Chain(load_contracts([])).schemas["charging_session_revisions"]
+    rows = pl.DataFrame(
+        {"session_id": ["a", "b", "c"], "flags": [None, "late_stop,merged", "merged_once"], "offset": [1, 2, 3]}
+    )
+    rows = rows.with_columns(pl.lit(None, dtype).alias(name) for name, dtype in schema.items() if name not in rows)
+    (bulk,) = to_bulks(table, rows, bytes_max=MIB)
+    about = {"version": 2, "version_type": "external_gte"}
+    assert {"delete": {"_index": "vg-charging_sessions", "_id": "b", **about}} == lines_of(bulk)[2]
+    assert ["index", "session_id", "delete", "index", "session_id"] == [
+        next(key for key in line if key in ("index", "delete", "session_id")) for line in lines_of(bulk)
+    ]
+    assert [b"", lines_of(bulk)[2:]] == [bulk.item(1).document, lines_of(bulk.pick([1, 2]))]
+    assert "merged_once" in bulk.item(2).document.decode()
 
 
 def test_parts_of_an_id_are_kept_apart() -> None:
