@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
+from dashboards.saved.grafana_board import board
 from dashboards.saved.opensearch_objects import saved_objects, to_ndjson
+from dashboards.saved.prometheus_rules import rules
 from gateway.core.settings import Settings
 from processors.indexing.plan import index_plan
 from processors.stages.chain import Chain
@@ -17,6 +19,18 @@ def bundle_opensearch(settings: Settings, output: Path | None) -> int:
     write_bundle(to_ndjson(objects), output)
     if output is not None:
         say(f"{len(objects)} saved objects in {output}; import them into OpenSearch Dashboards")
+    return Exit.OK
+
+
+def bundle_prometheus(output: Path | None) -> int:
+    """Write the rules for Prometheus to a file, or to stdout."""
+    write_bundle(rules(), output)
+    return Exit.OK
+
+
+def bundle_grafana(output: Path | None) -> int:
+    """Write the dashboard for Grafana to a file, or to stdout."""
+    write_bundle(board(), output)
     return Exit.OK
 
 

@@ -18,3 +18,19 @@ def bundle_opensearch_(output: OutputOption = None, config: ConfigOption = None,
     from voltgate.bundle_commands import bundle_opensearch
 
     raise SystemExit(bundle_opensearch(load_settings(config, data), output))
+
+
+@bundle.command("prometheus")
+def bundle_prometheus_(output: OutputOption = None) -> None:
+    """Write alerting rules for Prometheus. Example: voltgate bundle prometheus --output rules.yaml."""
+    from voltgate.bundle_commands import bundle_prometheus
+
+    raise SystemExit(bundle_prometheus(output))
+
+
+@bundle.command("grafana")
+def bundle_grafana_(output: OutputOption = None) -> None:
+    """Write a dashboard for Grafana. Example: voltgate bundle grafana --output voltgate.json."""
+    from voltgate.bundle_commands import bundle_grafana
+
+    raise SystemExit(bundle_grafana(output))

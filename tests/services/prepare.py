@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 
-from tests.services import npm, opensearch
+from tests.services import npm, opensearch, promtool
 
 NEEDED = {
     "mosquitto": "the comparison broker; Debian package `mosquitto`",
@@ -26,6 +26,8 @@ def main() -> int:
         missing |= {f"npm package {package}": "npm could not install it" for package in packages}
     if why := _opensearch_problem():
         missing[f"OpenSearch {opensearch.VERSION}"] = why
+    if promtool.install() is None:
+        missing["promtool"] = "Debian package `prometheus`"
     for name, why in missing.items():
         verdict = "required" if required else "its tests are skipped"
         sys.stderr.write(f"{name} is not on this machine ({why}): {verdict}\n")

@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from dashboards.saved import grafana_board, prometheus_rules
 from dashboards.saved.opensearch_objects import saved_objects, to_ndjson
 from gateway.core import errors, limits
 from gateway.core.settings import ENVIRONMENT_PREFIX, Settings
@@ -589,6 +590,9 @@ def saved_opensearch() -> str:
 
 FILES: Final[dict[str, Callable[[], str]]] = {
     "dashboards/saved/opensearch/voltgate.ndjson": saved_opensearch,
+    "dashboards/saved/prometheus/rules.yaml": prometheus_rules.rules,
+    "dashboards/saved/prometheus/tests.yaml": prometheus_rules.rule_tests,
+    "dashboards/saved/grafana/voltgate.json": grafana_board.board,
 }
 """Whole files that are generated and committed, so that people who have no Python can use them."""
 
@@ -597,6 +601,7 @@ def main() -> None:
     """Write every page and file anew."""
     for name, to_file in FILES.items():
         file, new = ROOT / name, to_file()
+        file.parent.mkdir(parents=True, exist_ok=True)
         if not file.exists() or file.read_text("utf-8") != new:
             file.write_text(new, "utf-8")
             print(f"{name} written")
