@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from gateway.core.errors import SinkError
 from gateway.core.settings import Settings
-from gateway.core.text import peer_text
 from processors.indexing.plan import DEVICES, IndexedTable
-from processors.indexing.templates import conflicts
+from processors.sinks.index_answers import Conflict
 from processors.sinks.opensearch import OpenSearch
 from processors.stages.chain import Chain
 from processors.stores import index_plan_of
@@ -22,35 +21,6 @@ if TYPE_CHECKING:
 _TIMEOUT_S = 10.0
 
 
-class _Examiner(OpenSearch):
-    """The processors' client, which also asks what it may do."""
-
-    async def refusals(self, tables: Sequence[IndexedTable]) -> list[str]:
-        """Return what our role may not do: templates are only simulated."""
-        found = []
-        for what, method, path, body in (
-            ("read the mappings of our indices", "GET", f"/{tables[0].pattern}/_mapping", None),
-            ("search our indices", "POST", f"/{tables[0].pattern}/_search", {"size": 0, "terminate_after": 1}),
-            ("use index templates", "POST", f"/_index_template/_simulate_index/{tables[0].index}", None),
-        ):
-            params = {} if "simulate" in path else {"ignore_unavailable": "true", "allow_no_indices": "true"}
-            try:
-                await self._ask(method, path, body, params=params, fine=(404,))  # type: ignore[arg-type]
-            except SinkError as exc:
-                if exc.status not in (401, 403):
-                    raise
-                found.append(f"our role may not {what}: {exc.detail}")
-        return found
-
-    async def conflicting(self, tables: Sequence[IndexedTable]) -> list[str]:
-        """Return the fields of living indices that contracts have otherwise now."""
-        found = []
-        for table in tables:
-            for index, held in sorted((await self._mappings(table)).items()):
-                found += [f"{table.table}: index {index}: {peer_text(line)}" for line in conflicts(table, held)]
-        return found
-
-
 def opensearch_facts(settings: Settings, contracts: "ContractSet", *, end_offset: int) -> OpenSearchFacts:
     """Return how the cluster of an installation is. Raises: SinkError: A file of ours cannot be used."""
     tables = index_plan_of(settings, contracts, Chain(contracts))
@@ -59,7 +29,7 @@ def opensearch_facts(settings: Settings, contracts: "ContractSet", *, end_offset
     assert given.url is not None, "there is a cluster"
 
     async def examine() -> OpenSearchFacts:
-        client = _Examiner(
+        client = OpenSearch(
             urls=given.urls,
             user=given.user,
             password=given.password,
@@ -80,8 +50,8 @@ def opensearch_facts(settings: Settings, contracts: "ContractSet", *, end_offset
                 uuid=cluster.uuid,
                 known_uuid=known_uuid,
                 is_replaced=is_replaced,
-                refused=tuple(refused),
-                conflicts=() if refused else tuple(await client.conflicting(tables)),
+                refused=refused,
+                conflicts=() if refused else tuple(map(_line, await client.conflicts(tables))),
                 lag=lag,
             )
         except SinkError as exc:
@@ -90,6 +60,10 @@ def opensearch_facts(settings: Settings, contracts: "ContractSet", *, end_offset
             await client.close()
 
     return asyncio.run(examine())
+
+
+def _line(conflict: Conflict) -> str:
+    return f"{conflict.table}: index {conflict.index}: {'; '.join(conflict.problems)}"
 
 
 def _cursors(

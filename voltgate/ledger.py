@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from processors.stages.chain import ChainState
 
 
-_DERIVED = frozenset({"raw", "rejects", "trips", "battery_health"})
+_DERIVED = frozenset({"raw", "rejects", "index_rejects", "trips", "battery_health"})
 _DERIVED_PREFIXES = ("windows_", "kpi_")
 _DERIVED_SUFFIX = "_revisions"
 """Tables whose rows are no readings, by name, and by how their names begin and end."""

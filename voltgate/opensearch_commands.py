@@ -13,7 +13,7 @@ import msgspec
 from gateway.core.errors import SinkError
 from gateway.core.settings import Settings
 from processors.indexing.plan import IndexedTable
-from processors.sinks.index_answers import Cluster
+from processors.sinks.index_answers import Cluster, Conflict
 from processors.sinks.index_desk import Source, sources_of
 from processors.sinks.index_store import FILE, Cursor, IndexDamaged, IndexStore
 from processors.sinks.lake_rows import LakeRows
@@ -109,20 +109,21 @@ def show_status(settings: Settings, *, as_json: bool) -> int:
     cursors = _on_cursors(settings, IndexStore.cursors)
     known = _on_cursors(settings, IndexStore.cluster)
 
-    async def ask(cluster: OpenSearch) -> tuple[Cluster, dict[str, int]]:
-        found = await cluster.cluster()
-        return found, {table.table: await cluster.count(table.pattern) for table in installed.plan}
+    async def ask(cluster: OpenSearch) -> tuple[Cluster, tuple[Conflict, ...], dict[str, int]]:
+        found, in_the_way = await cluster.cluster(), await cluster.conflicts(installed.plan)
+        return found, in_the_way, {table.table: await cluster.count(table.pattern) for table in installed.plan}
 
     problems: list[str] = []
-    found, counts = None, dict[str, int]()
+    found, conflicts, counts = None, tuple[Conflict, ...](), dict[str, int]()
     try:
-        found, counts = _on_cluster(settings, ask)
+        found, conflicts, counts = _on_cluster(settings, ask)
     except SinkError as error:
         problems.append(_said(error))
     if found is not None and known is not None and (known[1] or known[0] != found.uuid):
         problems.append(
             "this cluster took the place of another one, or was emptied; `voltgate opensearch reindex` fills it again"
         )
+    problems += map(str, conflicts)
     rows = [_row(installed, one, cursors, counts) for one in installed.sources]
     if as_json:
         cluster = None if found is None else msgspec.to_builtins(found)

@@ -1,5 +1,6 @@
 """What answers of a search cluster mean. Pure: bytes in, records out."""
 
+from collections.abc import Iterator
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -13,6 +14,8 @@ _CONFLICT: Final = 409
 _NOT_FOUND: Final = 404
 _AGAIN: Final = frozenset({401, 403, 408, 429})
 """Refusals of one document that say nothing against it: no rights, a disk that is full, too much at once."""
+_AWAY: Final = frozenset({502, 503, 504, 507})
+"""Failures that say nothing against it either: a shard that is not there yet, something in between, a full disk."""
 _REASON_CHARS_MAX: Final = 500
 """The engine repeats a field's name, the document's id and the beginning of the value."""
 _NO_INDEX: Final = "index_not_found_exception"
@@ -103,6 +106,7 @@ class BulkOutcome(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         done: How many are in the index, in this or a newer revision.
         retry: Positions to send again, ascending.
+        faulty: Those of them on which the engine itself failed (500), which may be for what they hold.
         rejected: Documents that are refused for good.
         status: HTTP status: of the request, or of the first document to send again; None where no answer came.
         after_s: How long the cluster asked to be left alone; None where it did not.
@@ -113,6 +117,7 @@ class BulkOutcome(msgspec.Struct, frozen=True, kw_only=True):
 
     done: int
     retry: tuple[int, ...] = ()
+    faulty: tuple[Rejected, ...] = ()
     rejected: tuple[Rejected, ...] = ()
     status: int | None = 200
     after_s: float | None = None
@@ -237,6 +242,7 @@ def split(body: bytes, count: int) -> BulkOutcome:
     if len(items) != count:
         return all_again(count, f"the answer is about {len(items)} documents, the request had {count}")
     retry: list[int] = []
+    faulty: list[Rejected] = []
     rejected: list[Rejected] = []
     first: _Status | None = None
     has_no_index = False
@@ -246,14 +252,16 @@ def split(body: bytes, count: int) -> BulkOutcome:
         if result.status < 300 or result.status == _CONFLICT or is_gone:
             continue
         error = result.error or _Error()
+        refusal = Rejected(position=position, code=peer_text(error.type) or f"http_{result.status}", reason=str(error))
         # 404 says that the index is not there: it was deleted since, and the next try makes it.
         if result.status >= 500 or result.status in _AGAIN or error.type == _NO_INDEX:
             retry.append(position)
             first = first or result
             has_no_index = has_no_index or error.type == _NO_INDEX
+            if result.status >= 500 and result.status not in _AWAY:
+                faulty.append(refusal)
         else:
-            code = peer_text(error.type) or f"http_{result.status}"
-            rejected.append(Rejected(position=position, code=code, reason=str(error)))
+            rejected.append(refusal)
     done = count - len(retry) - len(rejected)
     if first is None:
         return BulkOutcome(done=done, rejected=tuple(rejected))
@@ -261,6 +269,7 @@ def split(body: bytes, count: int) -> BulkOutcome:
     return BulkOutcome(
         done=done,
         retry=tuple(retry),
+        faulty=tuple(faulty),
         rejected=tuple(rejected),
         status=first.status,
         why=f"{len(retry)} of {count} documents: {first.status} {peer_text(error.type)}: {error}",
@@ -281,17 +290,21 @@ def rejected_alone(code: str, reason: str, *, status: int | None = None) -> Bulk
 def both_halves(first: BulkOutcome, second: BulkOutcome, middle: int) -> BulkOutcome:
     """Return the outcome of a request whose halves were sent for themselves; the second began at `middle`."""
     worse = first if first.retry else second
-    moved = tuple(msgspec.structs.replace(one, position=one.position + middle) for one in second.rejected)
     return BulkOutcome(
         done=first.done + second.done,
         retry=(*first.retry, *(position + middle for position in second.retry)),
-        rejected=(*first.rejected, *moved),
+        faulty=(*first.faulty, *_moved(second.faulty, middle)),
+        rejected=(*first.rejected, *_moved(second.rejected, middle)),
         status=worse.status,
         after_s=max((one.after_s for one in (first, second) if one.after_s is not None), default=None),
         why=worse.why,
         is_other_cluster=first.is_other_cluster or second.is_other_cluster,
         has_no_index=first.has_no_index or second.has_no_index,
     )
+
+
+def _moved(refusals: tuple[Rejected, ...], by: int) -> Iterator[Rejected]:
+    return (msgspec.structs.replace(one, position=one.position + by) for one in refusals)
 
 
 def read(answer: Answer, kind: type[T]) -> T:

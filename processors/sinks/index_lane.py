@@ -11,9 +11,9 @@ from typing import Final
 import msgspec
 
 from gateway.core.errors import SinkError
-from gateway.core.limits import INDEX_RETRY_AFTER_S_MAX, INDEX_RETRY_FIRST_S, INDEX_RETRY_S_MAX
+from gateway.core.limits import INDEX_FAULTS_MAX, INDEX_RETRY_AFTER_S_MAX, INDEX_RETRY_FIRST_S, INDEX_RETRY_S_MAX
 from processors.indexing.documents import Bulk, Item
-from processors.sinks.index_answers import BulkOutcome
+from processors.sinks.index_answers import BulkOutcome, Rejected
 
 _DOUBLINGS_MAX: Final = 32
 _SINK: Final = "opensearch"
@@ -91,6 +91,9 @@ class Sent(msgspec.Struct, frozen=True, kw_only=True):
 class Lane:
     """Sends bulk requests until every document is done or refused. All calls on one event loop, one `send` at a time.
 
+    Whether a document on which the engine fails time and again is to blame or the cluster is, another document tells:
+    the one that was taken last is sent once more, which changes nothing. Only if it is taken the faulty one is refused.
+
     Args:
         write: Sends one request once, in bounded time; never raises for what a cluster does.
         requests_max: Most requests in flight.
@@ -116,6 +119,8 @@ class Lane:
         """Why the last request was not taken; None after one that was."""
         self._write, self._requests_max, self._now_s, self._chance = write, requests_max, now_s, chance
         self._changed = asyncio.Condition()
+        self._taken: Bulk | None = None
+        """One document that the cluster took."""
 
     async def send(self, bulks: Iterable[Bulk]) -> Sent:
         """Return when all is done or refused, however long the cluster is away. Safe to cancel, and to repeat.
@@ -133,10 +138,27 @@ class Lane:
 
     async def _work(self, todo: Iterator[Bulk], sending: "_Sending") -> None:
         while not sending.is_other_cluster and (bulk := next(todo, None)) is not None:
-            while (outcome := await self._try(bulk, sending)) is not None and outcome.retry:
+            faults = 0
+            while (outcome := await self._try(bulk, sending)) is not None:
+                sending.add(bulk, outcome)
+                if outcome.done:
+                    self._taken = _taken(bulk, outcome)
+                if not outcome.retry:
+                    break
+                faults = faults + 1 if len(outcome.faulty) == len(outcome.retry) else 0
+                if faults >= INDEX_FAULTS_MAX and await self._takes_another(sending):
+                    sending.refuse(bulk, outcome.faulty)
+                    break
                 self.retries += len(outcome.retry)
                 if len(outcome.retry) < bulk.count:
                     bulk = bulk.pick(outcome.retry)
+
+    async def _takes_another(self, sending: "_Sending") -> bool:
+        """Return whether the cluster takes, right now, a document that it took before."""
+        if self._taken is None:
+            return False
+        outcome = await self._try(self._taken, sending)
+        return outcome is not None and outcome.done == self._taken.count
 
     async def _try(self, bulk: Bulk, sending: "_Sending") -> BulkOutcome | None:
         """Send once, when there is room and no pause; None where another cluster was met meanwhile."""
@@ -156,7 +178,9 @@ class Lane:
             # Not under the condition: to wait for its lock could be cancelled, and the place be lost.
             self.in_flight -= 1
         self.why = outcome.why
-        sending.add(bulk, outcome)
+        if outcome.is_other_cluster:
+            self._taken = None
+            sending.meet_other(outcome)
         if outcome.retry:
             self.window.pushed_back(
                 started_s=started_s, now_s=self._now_s(), asked_s=outcome.after_s, chance=self._chance()
@@ -188,8 +212,17 @@ class _Sending:
 
     def add(self, bulk: Bulk, outcome: BulkOutcome) -> None:
         self.done += outcome.done
-        if outcome.is_other_cluster:
-            self.is_other_cluster, self.why = True, outcome.why or "another cluster answers"
-        self.refused += (
-            Refused(item=bulk.item(one.position), code=one.code, reason=one.reason) for one in outcome.rejected
-        )
+        self.refuse(bulk, outcome.rejected)
+
+    def refuse(self, bulk: Bulk, rejected: Iterable[Rejected]) -> None:
+        self.refused += (Refused(item=bulk.item(one.position), code=one.code, reason=one.reason) for one in rejected)
+
+    def meet_other(self, outcome: BulkOutcome) -> None:
+        self.is_other_cluster, self.why = True, outcome.why or "another cluster answers"
+
+
+def _taken(bulk: Bulk, outcome: BulkOutcome) -> Bulk | None:
+    """Return a request of one document that was taken; None where that one was taken away."""
+    others = {*outcome.retry, *(one.position for one in outcome.rejected)}
+    position = next(position for position in range(bulk.count) if position not in others)
+    return bulk.pick((position,)) if bulk.item(position).document else None

@@ -167,13 +167,8 @@ class OpenSearch:
         problems: list[Conflict] = []
         for table in tables:
             held = await self._mappings(table)
-            found = [
-                Conflict(table=table.table, index=index, problems=tuple(map(peer_text, what)))
-                for index, one in sorted(held.items())
-                if (what := conflicts(table, one))
-            ]
-            problems += found
-            if found:
+            if found := _conflicts(table, held):
+                problems += found
                 continue
             body = template(table, shards=shards, replicas=replicas)
             self._bodies[table.index] = body["template"]
@@ -198,6 +193,28 @@ class OpenSearch:
             conflicts=tuple(problems),
             policy=policy if has_policy else None,
         )
+
+    async def conflicts(self, tables: Sequence[IndexedTable]) -> tuple[Conflict, ...]:
+        """Return the living indices that cannot hold what their tables have now; changes nothing."""
+        return tuple([one for table in tables for one in _conflicts(table, await self._mappings(table))])
+
+    async def refusals(self, tables: Sequence[IndexedTable]) -> tuple[str, ...]:
+        """Return what we may not do of what we need, as sentences; changes nothing."""
+        asked: tuple[tuple[str, Method, str, dict[str, object] | None], ...] = (
+            ("read the mappings of our indices", "GET", f"/{tables[0].pattern}/_mapping", None),
+            ("search our indices", "POST", f"/{tables[0].pattern}/_search", {"size": 0, "terminate_after": 1}),
+            ("use index templates", "POST", f"/_index_template/_simulate_index/{tables[0].index}", None),
+        )
+        found = []
+        for what, method, path, body in asked:
+            params = {} if "simulate" in path else _NONE_IS_FINE
+            try:
+                await self._ask(method, path, body, params=params, fine=(404,))
+            except SinkError as exc:
+                if exc.status not in (401, 403):
+                    raise
+                found.append(f"our role may not {what}: {exc.detail}")
+        return tuple(found)
 
     # ---- documents ---------------------------------------------------------------------------------------------------
 
@@ -415,6 +432,14 @@ class OpenSearch:
 
 def _is_of(name: str, table: IndexedTable) -> bool:
     return name == table.index if table.day_column is None else name.startswith(f"{table.index}-")
+
+
+def _conflicts(table: IndexedTable, held: Mapping[str, dict[str, Any]]) -> list[Conflict]:
+    return [
+        Conflict(table=table.table, index=index, problems=tuple(map(peer_text, problems)))
+        for index, one in sorted(held.items())
+        if (problems := conflicts(table, one))
+    ]
 
 
 def _portions(names: Sequence[str]) -> list[str]:

@@ -79,6 +79,16 @@ def test_another_cluster_is_named_by_status(tmp_path: Path, opensearch_node: Nod
     assert (6, True) == (done.returncode, "voltgate opensearch reindex" in done.stderr)
 
 
+def test_an_index_that_cannot_hold_its_table_is_named_by_status(tmp_path: Path, opensearch_node: Node) -> None:
+    """While the field has another type nothing of the table is indexed; status says which, and the mend."""
+    opensearch_node.request("PUT", "/cliconflict-alerts", {"mappings": {"properties": {"severity": {"type": "long"}}}})
+    done = command(tmp_path, opensearch_node.url, "cliconflict", "status", "--json")
+    (problem,) = shown(done)["problems"]
+    assert (6, True) == (done.returncode, "index cliconflict-alerts: " in problem), problem
+    assert "severity" in problem
+    assert "voltgate opensearch reindex alert_revisions --drop" in problem
+
+
 def test_a_cluster_that_is_away_is_no_traceback(tmp_path: Path) -> None:
     """What is known without it is shown; the exit code says offline."""
     for words in (("init",), ("status",)):

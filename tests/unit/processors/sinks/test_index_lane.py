@@ -2,12 +2,14 @@
 
 import asyncio
 from collections.abc import Callable
+from typing import Final
 
+import msgspec
 import polars as pl
 import pytest
 
 from gateway.core.errors import SinkError
-from gateway.core.limits import INDEX_RETRY_AFTER_S_MAX, INDEX_RETRY_FIRST_S, INDEX_RETRY_S_MAX
+from gateway.core.limits import INDEX_FAULTS_MAX, INDEX_RETRY_AFTER_S_MAX, INDEX_RETRY_FIRST_S, INDEX_RETRY_S_MAX
 from processors.indexing.documents import Bulk
 from processors.sinks.index_answers import BulkOutcome, Rejected, all_again
 from processors.sinks.index_lane import Lane, Sent, Window
@@ -180,6 +182,61 @@ def test_refused_documents_come_back_with_what_they_were() -> None:
     (refused,) = sent.refused
     found = (sent.done, refused.item.document_id, refused.item.document, refused.code, refused.reason)
     assert (2, "c", b'"c"', "mapper", "no") == found
+
+
+FAULT: Final = Rejected(position=0, code="null_pointer_exception", reason="a bug of theirs")
+
+
+def faulty(name: str, *others_take: bool) -> Callable[[Bulk], BulkOutcome]:
+    """Return answers of an engine that fails on one document, and on others too while `others_take` says False."""
+    turns = list(others_take)
+
+    def answer(bulk: Bulk) -> BulkOutcome:
+        names = list(bulk.places["id"])
+        if name not in names:
+            return BulkOutcome(done=bulk.count) if not turns or turns.pop(0) else all_again(bulk.count, "broken")
+        at = names.index(name)
+        fault = msgspec.structs.replace(FAULT, position=at)
+        return BulkOutcome(done=len(names) - 1, retry=(at,), faulty=(fault,), status=500, why="a bug")
+
+    return answer
+
+
+def test_document_on_which_the_engine_always_fails_is_refused_when_another_one_is_taken() -> None:
+    """Its neighbours are done at once; after five tries it comes back with the engine's reason."""
+    cluster = Cluster(*[faulty("b")] * INDEX_FAULTS_MAX)
+
+    async def use() -> Sent:
+        return await a_lane(cluster).send([bulk_of("a", "b", "c"), bulk_of("d")])
+
+    sent = run(use())
+    (refused,) = sent.refused
+    assert (3, "b", "null_pointer_exception") == (sent.done, refused.item.document_id, refused.code)
+    names = [names for _, names in cluster.seen]
+    assert [("a", "b", "c"), *[("b",)] * (INDEX_FAULTS_MAX - 1), ("a",), ("d",)] == names
+
+
+def test_document_is_not_blamed_while_the_cluster_fails_on_every_one() -> None:
+    """While the disk is broken nothing is refused for good; only the third look finds that others are taken."""
+    answer = faulty("b", False, False)
+    cluster = Cluster(*[answer] * (INDEX_FAULTS_MAX + 4))
+
+    async def use() -> Sent:
+        return await a_lane(cluster).send([bulk_of("a", "b")])
+
+    assert ("b", 1) == (run(use()).refused[0].item.document_id, cluster.most)
+    assert 3 == [names for _, names in cluster.seen].count(("a",))
+
+
+def test_document_without_a_neighbour_waits_for_one_to_be_taken() -> None:
+    """As long as the cluster took nothing at all, nothing is known against the document."""
+    cluster = Cluster(*[faulty("b")] * (3 * INDEX_FAULTS_MAX))
+
+    async def use() -> Sent:
+        return await a_lane(cluster).send([bulk_of("b")])
+
+    assert Sent(done=1, refused=()) == run(use())
+    assert 3 * INDEX_FAULTS_MAX + 1 == len(cluster.seen)
 
 
 def test_another_cluster_ends_the_sending() -> None:

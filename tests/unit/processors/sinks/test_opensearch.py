@@ -48,6 +48,16 @@ def test_statuses_become_done_again_and_rejected() -> None:
     ) == outcome.rejected
 
 
+@pytest.mark.parametrize(("status", "is_faulty"), [(500, True), (501, True), (502, False), (503, False), (429, False)])
+def test_failure_of_the_engine_on_one_document_is_told_from_a_cluster_that_is_away(
+    status: int, is_faulty: bool
+) -> None:
+    """Both are sent again, but only the first may be for what the document holds; its reason is kept."""
+    outcome = split(said(item(201), item(status, "null_pointer_exception", "a bug of theirs")), 2)
+    blamed = (Rejected(position=1, code="null_pointer_exception", reason="a bug of theirs"),) if is_faulty else ()
+    assert (1, (1,), (), blamed) == (outcome.done, outcome.retry, outcome.rejected, outcome.faulty)
+
+
 def test_answer_without_errors_is_not_looked_into() -> None:
     """Where nothing failed the items are not read."""
     assert BulkOutcome(done=7) == split(b'{"errors":false,"items":"unread"}', 7)
