@@ -244,6 +244,7 @@ class Gateway:
         )
 
     def _register_metrics(self, journal: "SegmentWriter", mqtt: MqttSide, ocpp: OcppSide) -> None:
+        from gateway.edge.certificates import validity
         from gateway.journal.inspect import stats
         from gateway.observe.gateway_metrics import Sources, register_gateway
 
@@ -253,6 +254,10 @@ class Gateway:
             at_ns = stats(data / "ingest").oldest_at_ns
             return {} if at_ns is None else {(): max(0.0, (time.time_ns() - at_ns) / 1e9)}
 
+        # What the listener uses was read at the start: a file that was renewed since is not what chargers see.
+        certificates = self._settings.gateway.ocpp.certificates
+        ends_s = [validity(one.certificate_file.read_text("ascii"))[1] for one in certificates]
+        expiry_s: dict[tuple[str, ...], float] = {("ocpp",): min(ends_s)} if ends_s else {}
         sources = Sources(
             protocols={"mqtt": mqtt.listening, "ocpp": ocpp.listening},
             command_events=self._command_events,
@@ -262,6 +267,7 @@ class Gateway:
             journal_oldest_age_s=oldest_age_s,
             in_flight_bytes=lambda: journal.in_flight_bytes,
             durable=lambda: float(journal.failure is None),
+            certificate_expiry_s=lambda: expiry_s,
         )
         register_gateway(self._metrics, sources)
 

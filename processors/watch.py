@@ -1,6 +1,7 @@
 """What a running pump shows: log lines at changes of state, metrics, and the numbers of the run file."""
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -15,7 +16,7 @@ from gateway.observe.metrics import Counted, Sampled, by_reason
 from processors.notifier import Notifier
 from processors.pump import CURSOR
 from processors.sinks.index_numbers import IndexNumbers
-from processors.stages.alert_record import LifeEvent
+from processors.stages.alert_record import SEVERITIES, LifeEvent
 from processors.stages.chain import RAW, ChainState, Outputs
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ class Watch:
         self.refusals = self.commits = self.quarantines = 0
         self.fresh_at: dict[str, datetime] = {}
         self.jobs: dict[tuple[str, ...], int] = {}
+        self._alerts_firing = _firing(state)
 
     @property
     def lag_entries(self) -> int:
@@ -73,6 +75,8 @@ class Watch:
     def committed(self, outputs: Outputs, state: ChainState) -> None:
         """See Events."""
         self.offset, self.ledger, self.commits = outputs.end_offset, state.ledger, self.commits + 1
+        if outputs.events:
+            self._alerts_firing = _firing(state)
         for name, frame in outputs.tables.items():
             newest = frame["received_at"].max()
             if isinstance(newest, datetime):
@@ -157,6 +161,12 @@ class Watch:
             ["what"],
             lambda: {(what,): n for what, n in self.ledger.alerts.items()},
         )
+        sampled(
+            "voltgate_alerts_firing",
+            "Alerts that nobody has acknowledged and that are not over.",
+            ["severity"],
+            lambda: {(severity,): n for severity, n in self._alerts_firing.items()},
+        )
         numbers = self._notifier.numbers
         counted(
             "voltgate_notices",
@@ -191,6 +201,12 @@ class Watch:
         sampled("voltgate_cursor_lag_seconds", "Age of that, at most.", ["cursor"], lambda: {(CURSOR,): self.lag_s()})
         sampled("voltgate_freshness_seconds", "Age of the newest row.", ["table"], freshness)
         _register_index(registry, IndexNumbers if self._indexer is None else self._indexer.numbers)
+
+
+def _firing(state: ChainState) -> Mapping[str, int]:
+    """Return severity -> alerts that fire; every severity, so that a series does not end when its last alert does."""
+    counted = Counter(one.event.severity for one in state.detection.alerts.alerts() if one.event.state == "firing")
+    return {severity: counted[severity] for severity in SEVERITIES}
 
 
 def _register_index(registry: CollectorRegistry, numbers: Callable[[], IndexNumbers]) -> None:

@@ -1,6 +1,5 @@
 """Facts about this machine for `voltgate doctor`. Changes nothing; what it writes to measure the disk it deletes."""
 
-import base64
 import contextlib
 import errno
 import os
@@ -11,13 +10,13 @@ import ssl
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
 from gateway.core.limits import CONNECTIONS_MAX
 from gateway.core.settings import Settings
 from gateway.core.text import peer_text
+from gateway.edge.certificates import validity
 from voltgate.doctor_checks import (
     CertificateFacts,
     DataFacts,
@@ -176,7 +175,7 @@ def _certificate(setting: str, file: Path, key: Path | None) -> CertificateFacts
     try:
         if key is not None:
             ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(file, key)
-        begin_s, end_s = _validity(file.read_text("ascii"))
+        begin_s, end_s = validity(file.read_text("ascii"))
     except ssl.SSLError as exc:
         why = "its key is another certificate's" if "KEY_VALUES_MISMATCH" in str(exc) else f"no PEM: {exc.reason}"
         return CertificateFacts(setting=setting, file=str(file), error=why)
@@ -186,43 +185,6 @@ def _certificate(setting: str, file: Path, key: Path | None) -> CertificateFacts
     except (ValueError, IndexError) as exc:
         return CertificateFacts(setting=setting, file=str(file), error=f"no certificate: {exc}")
     return CertificateFacts(setting=setting, file=str(file), not_before_s=begin_s, not_after_s=end_s)
-
-
-def _validity(pem: str) -> tuple[float, float]:
-    """Return from when to when the first certificate of a file is valid, in seconds since 1970.
-
-    RFC 5280 section 4.1: Certificate { TBSCertificate { [0] version, serialNumber, signature, issuer, Validity ...
-    """
-    begin, end = ssl.PEM_HEADER, ssl.PEM_FOOTER
-    if begin not in pem or end not in pem:
-        raise ValueError(f"there is no {begin} in it")
-    der = base64.b64decode(pem.split(begin, 1)[1].split(end, 1)[0])
-    ((_, whole), *_) = _elements(der)
-    ((_, signed), *_) = _elements(whole)
-    parts = [content for tag, content in _elements(signed) if tag != 0xA0]
-    times = [_time_s(tag, content) for tag, content in _elements(parts[3])]
-    return times[0], times[1]
-
-
-def _elements(der: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yield tag and content of each element of DER."""
-    position = 0
-    while position < len(der):
-        tag, size, position = der[position], der[position + 1], position + 2
-        if size & 0x80:
-            count = size & 0x7F
-            size, position = int.from_bytes(der[position : position + count], "big"), position + count
-        yield tag, der[position : position + size]
-        position += size
-
-
-def _time_s(tag: int, content: bytes) -> float:
-    text = content.decode("ascii")
-    if tag == 0x17:  # UTCTime: years 1950 to 2049
-        text = ("19" if int(text[:2]) >= 50 else "20") + text
-    from datetime import datetime
-
-    return datetime.strptime(f"{text[:14]}+0000", "%Y%m%d%H%M%S%z").timestamp()
 
 
 # ---- limits ----------------------------------------------------------------------------------------------------------

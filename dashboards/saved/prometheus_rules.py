@@ -12,6 +12,7 @@ import yaml
 RUNBOOKS: Final = "docs/runbooks/"
 _GROUP: Final = "voltgate"
 _INTERVAL: Final = "1m"
+_DAY_S: Final = 86_400
 _STEPS: Final = 30
 """Minutes of each test; every `for` is shorter."""
 
@@ -144,6 +145,12 @@ ALARMS: Final[tuple[Alarm, ...]] = (
     _growth(
         "VoltgateIndexReplaced", "voltgate_index_other_clusters_total", "1h", 0, severity="warning",
         summary="Another cluster answers, or it was emptied; it has to be filled again",
+    ),
+    _simple(
+        "VoltgateCertificateExpires", "voltgate_certificate_expiry_timestamp_seconds", f"- time() < {14 * _DAY_S}",
+        f"{_DAY_S}x{_STEPS}", f"{90 * _DAY_S}x{_STEPS}", hold="10m", severity="warning",
+        labels='{listener="ocpp"}', listener="ocpp",
+        summary="The certificate of the {{ $labels.listener }} listener expires in {{ $value | humanizeDuration }}",
     ),
 )  # fmt: skip
 

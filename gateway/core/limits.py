@@ -394,7 +394,7 @@ INDEX_RETRY_S_MAX: Final = 8.0
 """Pauses between tries double from the first to the last (full jitter): once the cluster is back, it is noticed within
 seconds, and one that drowns is asked less than once in four seconds on average."""
 INDEX_FAULTS_MAX: Final = 5
-"""After so many tries in a row a document on which the engine itself fails (500) is refused, if another one is taken."""
+"""Tries in a row after which a document on which the engine itself fails (500) is refused, if it takes another one."""
 INDEX_RETRY_AFTER_S_MAX: Final = 60.0
 """Longest wait that a cluster may ask for with Retry-After."""
 INDICES_KNOWN_MAX: Final = 2_000

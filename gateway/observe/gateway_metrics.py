@@ -66,6 +66,7 @@ class Sources(msgspec.Struct, frozen=True, kw_only=True):
         journal_oldest_age_s: Age of the oldest entry, empty for none.
         in_flight_bytes: Taken and not durable yet.
         durable: 1 while the journal acknowledges.
+        certificate_expiry_s: When the first certificate of a listener expires, seconds since 1970, by (listener,).
     """
 
     protocols: Mapping[str, Listening]
@@ -76,6 +77,7 @@ class Sources(msgspec.Struct, frozen=True, kw_only=True):
     journal_oldest_age_s: Callable[[], Samples]
     in_flight_bytes: Callable[[], float]
     durable: Callable[[], float]
+    certificate_expiry_s: Callable[[], Samples]
 
 
 def register_gateway(registry: CollectorRegistry, sources: Sources) -> None:
@@ -129,4 +131,10 @@ def register_gateway(registry: CollectorRegistry, sources: Sources) -> None:
     sampled("voltgate_journal_bytes", "Size on disk.", ["journal"], sources.journal_bytes)
     sampled("voltgate_journal_oldest_age_seconds", "Age of the oldest message kept.", [], sources.journal_oldest_age_s)
     sampled("voltgate_journal_in_flight_bytes", "Taken and not durable yet.", [], alone(sources.in_flight_bytes))
+    sampled(
+        "voltgate_certificate_expiry_timestamp_seconds",
+        "When the first certificate of a listener expires, since 1970.",
+        ["listener"],
+        sources.certificate_expiry_s,
+    )
     sampled("voltgate_journal_durable", "1 while messages are acknowledged.", [], alone(sources.durable))
