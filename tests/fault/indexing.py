@@ -25,6 +25,8 @@ SINGLE: Final = {
     "alert_revisions": ("alerts", "alert_id"),
 }
 """Table -> name of its one index, and the column that is the id."""
+GONE: Final = "merged"
+"""Flag of a session that is part of another one: it has no document."""
 LISTS: Final = ("flags", "transaction_id", "inhibits")
 PAGE_ROWS: Final = 5000
 EXAMPLES_MAX: Final = 5
@@ -104,8 +106,7 @@ def from_lake(lake: Path, *, parts: Mapping[str, str], prefix: str = PREFIX, dev
             wanted |= _windows(_table(path), f"{prefix}-windows-{name.removeprefix('windows_')}")
         elif name in SINGLE:
             index, id_column = SINGLE[name]
-            rows = _table(path).sort("revision").unique(id_column, keep="last")
-            wanted |= _documents(rows, lambda _, name=index: f"{prefix}-{name}", (id_column,))
+            wanted |= _single(_table(path), f"{prefix}-{index}", id_column)
         elif name == "rejects":
             wanted |= _daily(_table(path, "payload"), f"{prefix}-rejects", "received_at", ("offset", "record", "stage"))
         elif name in INDEXED_STREAMS:
@@ -117,13 +118,13 @@ def from_lake(lake: Path, *, parts: Mapping[str, str], prefix: str = PREFIX, dev
 
 def _table(path: Path, *dropped: str) -> pl.DataFrame:
     rows = pl.scan_delta(str(path))
-    return rows.drop("received_on", *dropped, strict=False).collect()
+    return rows.drop("received_date", *dropped, strict=False).collect()
 
 
 def _is_stream(path: Path) -> bool:
     columns = pl.scan_delta(str(path)).collect_schema().names()
     is_derived = path.name.startswith(_DERIVED) or path.name.endswith("_revisions")
-    return not is_derived and {"measured_at", "record", "late"} <= set(columns)
+    return not is_derived and {"measured_at", "record"} <= set(columns)
 
 
 def _windows(rows: pl.DataFrame, index: str) -> Documents:
@@ -136,6 +137,14 @@ def _windows(rows: pl.DataFrame, index: str) -> Documents:
         part = ["_no_part"]
     ids = ("tenant", "device_id", *(name for name in part if name != "_no_part"), "window_s", "window_start")
     return _daily(newest.drop("_no_part", strict=False), index, "window_start", ids)
+
+
+def _single(rows: pl.DataFrame, index: str, id_column: str) -> Documents:
+    """Return the newest revision of each, without sessions that are part of another one."""
+    newest = rows.sort("revision").unique(id_column, keep="last")
+    if "flags" in newest.columns:
+        newest = newest.filter(~pl.col("flags").fill_null("").str.split(",").list.contains(GONE))
+    return _documents(newest, lambda _: index, (id_column,))
 
 
 def _daily(rows: pl.DataFrame, index: str, day: str, ids: Sequence[str]) -> Documents:
@@ -155,7 +164,7 @@ def _devices(path: Path, part: str | None, index: str) -> Documents:
     """Return the newest value of every field of every device: the latest non-null one by its time, then the journal."""
     scan = pl.scan_delta(str(path))
     owner = ["tenant", "device_id", *([part] if part else [])]
-    fields = [name for name in scan.collect_schema().names() if name not in {*_META, *owner, "received_on"}]
+    fields = [name for name in scan.collect_schema().names() if name not in {*_META, *owner, "received_date"}]
     order = ["measured_at", "offset", "record"]
     known = {name: pl.col(name).is_not_null() for name in fields}
     newest = scan.group_by(owner).agg(
@@ -188,8 +197,12 @@ def _of(order: Sequence[str], chosen: pl.Expr) -> Iterator[pl.Expr]:
 
 
 def _id(values: Sequence[object]) -> str:
-    """Return the id of a document; no name in these tests has a `/`."""
-    return "/".join("~" if value is None else str(_micros(value)) for value in values)
+    """Return the id of a document."""
+    return "/".join("~" if value is None else _escaped(str(_micros(value))) for value in values)
+
+
+def _escaped(text: str) -> str:
+    return text.replace("~", "~0").replace("/", "~1")
 
 
 def _micros(value: object) -> object:

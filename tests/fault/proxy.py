@@ -143,6 +143,7 @@ class ChaosProxy:
             that met a request its name in lower case (`halfopen`, `itemstatus` ...); `items` counts documents that it
             answered itself, `reset` connections that it reset, `unreachable` requests for which there was no answer of
             the node, `gone` connections that broke.
+        seen: (index, id, version) of the documents in bulk requests since the fault was last set.
     """
 
     def __init__(self, host: str, port: int) -> None:
@@ -150,6 +151,7 @@ class ChaosProxy:
         self._fault: Fault = Pass()
         self._changed = asyncio.Event()
         self.counts: Counter[str] = Counter()
+        self.seen: set[tuple[str, str, int]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._started: Future[None] = Future()
         self._stop = asyncio.Event()
@@ -208,6 +210,7 @@ class ChaosProxy:
 
     async def _set(self, fault: Fault) -> None:
         self._fault = fault
+        self.seen = set()
         self._changed.set()
         self._changed = asyncio.Event()
         if isinstance(fault, Refuse):
@@ -238,8 +241,10 @@ class ChaosProxy:
         fault, is_bulk = self._fault, request.is_bulk
         self.counts["requests"] += 1
         if is_bulk:
+            items = Bulk.of(request.body).items
             self.counts["bulks"] += 1
-            self.counts["documents"] += len(Bulk.of(request.body).items)
+            self.counts["documents"] += len(items)
+            self.seen |= {(one["_index"], one["_id"], one.get("version", 0)) for _, one, _ in items}
         elif isinstance(fault, LoseAnswer | BulkStatus | ItemStatus):
             fault = Pass()
         self.counts["passed" if isinstance(fault, Pass) else type(fault).__name__.lower()] += 1
@@ -397,6 +402,6 @@ def _bound(port: int) -> socket.socket:
 def _reset(writer: asyncio.StreamWriter) -> None:
     """End a connection with RST."""
     connection = writer.get_extra_info("socket")
-    if connection is not None:
+    if connection is not None and connection.fileno() >= 0:  # the peer may have been faster
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
     writer.transport.abort()

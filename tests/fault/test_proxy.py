@@ -198,3 +198,13 @@ def test_node_that_is_gone_resets_the_client():
         with pytest.raises((ConnectionResetError, http.client.RemoteDisconnected)):
             ask(client, "GET", "/")
         assert 1 == proxy.counts["unreachable"]
+
+
+def test_documents_that_were_asked_for_are_remembered_until_the_next_fault():
+    """Index, id and version, each once, whatever became of them."""
+    with node_behind(BulkStatus(429)) as (_, proxy), client_of(proxy) as client:
+        for _ in range(2):
+            ask(client, "POST", "/_bulk", BODY)
+        assert {("i", str(n), 0) for n in range(4)} == proxy.seen
+        proxy.set(Pass())
+        assert set() == proxy.seen
