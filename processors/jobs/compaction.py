@@ -48,7 +48,7 @@ def compact(
     Safe to interrupt and to repeat: new files count only from their commit on, what a crash leaves is vacuumed.
 
     Args:
-        table: Handle of the table; refreshed here. Nothing else may write the table meanwhile.
+        table: Handle of the table; refreshed here. Others may add to the table meanwhile, and nothing else.
         writer: Parquet settings of the merged files.
         small_files_min: See `SMALL_FILES_MIN`.
         target_bytes: See `TARGET_BYTES`.

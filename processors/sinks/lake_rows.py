@@ -8,7 +8,7 @@ same in every snapshot from now on, whatever compaction did to the files; what r
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from urllib.parse import unquote
 
 import msgspec
@@ -23,6 +23,9 @@ from processors.sinks.lake import APP_ID
 
 _TRIES: Final = 3
 """Snapshots that a read may take: a file may be vacuumed between the look at the log and the read."""
+_RETRIES: Final = 1
+"""How often the client of an object store tries a request again. Its own choice of 8 to 10 takes seconds, for which
+a stop would have to wait; whoever reads comes again anyway."""
 
 
 class LakeChunk(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -58,7 +61,10 @@ class LakeRows:
     ) -> None:
         self._location = str(location).rstrip("/")
         self._schemas = schemas
-        self._storage_options = dict(storage_options or {})
+        options = dict(storage_options or {})
+        # One client reads the log and another one the files; each wants the number in its own type.
+        self._log_options = options | {"max_retries": str(_RETRIES)} if options else {}
+        self._file_options: dict[str, Any] = options | {"max_retries": _RETRIES} if options else {}
         self._handles: dict[str, DeltaTable] = {}
         self._cuts: dict[str, list[int]] = {}
 
@@ -155,7 +161,7 @@ class LakeRows:
             extra_columns="ignore",
             hive_partitioning=False,
             glob=False,
-            storage_options=self._storage_options or None,
+            storage_options=self._file_options or None,
         )
 
     def _refreshed(self, table: str) -> DeltaTable | None:
@@ -164,9 +170,9 @@ class LakeRows:
             handle.update_incremental()
             return handle
         address = f"{self._location}/{table}"
-        if not DeltaTable.is_deltatable(address, self._storage_options):
+        if not DeltaTable.is_deltatable(address, self._log_options):
             return None
-        handle = self._handles[table] = DeltaTable(address, storage_options=self._storage_options)
+        handle = self._handles[table] = DeltaTable(address, storage_options=self._log_options)
         return handle
 
 

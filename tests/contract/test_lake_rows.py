@@ -1,5 +1,6 @@
 """What reading a lake by offset promises, while the table is appended to, compacted, widened and cut."""
 
+import socket
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -170,3 +171,17 @@ def test_any_rows_in_any_chunks(
     for before, after in pairwise(found):
         assert not set(before) & set(after)
         assert len(before) + after.count(after[0]) > rows_max, "a chunk took less than it could"
+
+
+def test_an_object_store_that_is_away_is_asked_few_times():
+    """Who reads comes again by itself, and must not be kept from stopping by a client that tries for seconds."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]  # free again when the block ends
+    options = {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}", "AWS_REGION": "x", "AWS_ALLOW_HTTP": "true"}
+    options |= {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
+    reader = LakeRows("s3://bucket/lake", {"a": SCHEMA}, options)
+    with pytest.raises(SinkError) as refused:
+        reader.version("a")
+    assert "after 1 retries" in str(refused.value.__cause__)
+    with pytest.raises(OSError, match="after 1 retries"):
+        reader._scan("a", pl.DataFrame({"path": ["x.parquet"]})).collect()

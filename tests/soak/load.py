@@ -1,9 +1,9 @@
-"""A fleet that measures once a second and says so, whatever the gateway does: an open loop.
+"""A fleet that measures once a second of its own clock and says so, whatever the gateway does: an open loop.
 
-python -m tests.soak.load '{"port": 1883, "devices": 5000, "seconds": 600, "began_at": "2026-11-23T10:00:00Z"}'
+python -m tests.soak.load '{"port": 1883, "devices": 500, "seconds": 600, "speed": 10, "began_at": "2026-11-23T10:00Z"}'
 
-Each device publishes one message a second with QoS 1; the devices' moments are spread over the second. On the standard
-output it says `connected`, and at the end what became of the messages, as JSON.
+Each device publishes `speed` messages a second with QoS 1, measured a second apart; their moments are spread over that
+time. On the standard output it says `connected`, and at the end what became of the messages, as JSON.
 """
 
 import asyncio
@@ -19,8 +19,8 @@ from simulators.target import Target
 from tests.bench.fleet import Fleet
 from tests.bench.harness import raise_file_limit
 
-TURNS: Final = 50
-"""A second has so many turns; in each one a share of the devices publishes."""
+TURNS_PER_S: Final = 50
+"""In each turn a share of the devices publishes."""
 CONNECTING_MAX: Final = 100
 DRAIN_S: Final = 60.0
 """How long the last acknowledgements may take."""
@@ -31,14 +31,16 @@ class LoadConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         port: MQTT port on the loopback.
-        devices: Connections, one each; also messages a second.
-        seconds: Messages of each device.
+        devices: Connections, one each.
+        seconds: How long.
+        speed: How fast the fleet's clock goes, and so how many messages a second each device publishes.
         began_at: Measured time of the first one.
     """
 
     port: int
     devices: int
     seconds: int
+    speed: int
     began_at: datetime
 
 
@@ -92,7 +94,8 @@ class _Device(asyncio.Protocol):
 
 class _Load:
     def __init__(self, config: LoadConfig) -> None:
-        self.fleet = Fleet(devices=config.devices, messages=config.seconds, began_at=config.began_at)
+        self._messages = config.seconds * config.speed
+        self.fleet = Fleet(devices=config.devices, messages=self._messages, began_at=config.began_at)
         self.acknowledged = 0
         self.is_over = False
         self._config = config
@@ -112,12 +115,13 @@ class _Load:
         self._check()
         print("connected", flush=True)
         published, late_s, waiting_max, began_s = 0, 0.0, 0, loop.time()
-        for number in range(config.seconds):
-            for turn in range(TURNS):
-                due_s = began_s + number + turn / TURNS
+        turns = max(1, TURNS_PER_S // config.speed)
+        for number in range(self._messages):
+            for turn in range(turns):
+                due_s = began_s + (number + turn / turns) / config.speed
                 late_s = max(late_s, loop.time() - due_s)
                 await asyncio.sleep(max(0.0, due_s - loop.time()))
-                for device in devices[turn::TURNS]:
+                for device in devices[turn::turns]:
                     device.publish(number)
                     published += 1
                 waiting_max = max(waiting_max, published - self.acknowledged)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 import msgspec
 
@@ -24,7 +25,8 @@ class MemoryOpenSearch:
     """
 
     def __init__(self) -> None:
-        self.documents: dict[tuple[str, str], tuple[int, object]] = {}
+        self.documents: dict[tuple[str, str], tuple[int, Any]] = {}
+        self._taken_away: dict[tuple[str, str], int] = {}
         self.uuid, self._prepared = "u1", ""
         self.troubles: list[str] = []
         self.refused: set[str] = set()
@@ -93,8 +95,21 @@ class MemoryOpenSearch:
         return tuple(sorted(gone))
 
     async def delete_older(self, tables: Sequence[IndexedTable], *, before: datetime) -> Deleted:
-        """Delete nothing."""
-        return Deleted(indices=(), documents=0)
+        """Delete the days that ended before, and of indices without days the documents of before."""
+        gone: set[str] = set()
+        documents = 0
+        for table in tables:
+            if table.day_column is not None:
+                first = f"{table.index}-{before:%Y.%m.%d}"
+                gone |= {name for name, _ in self.documents if name.startswith(f"{table.index}-") and name < first}
+                continue
+            for place, (_, document) in list(self.documents.items()):
+                if place[0] == table.index and datetime.fromisoformat(document["received_at"]) < before:
+                    del self.documents[place]
+                    documents += 1
+        self.documents = {place: one for place, one in self.documents.items() if place[0] not in gone}
+        self.log.append("delete_older")
+        return Deleted(indices=tuple(sorted(gone)), documents=documents)
 
     async def close(self) -> None:
         """Remember that it was closed."""
@@ -108,10 +123,12 @@ class MemoryOpenSearch:
                 rejected.append(Rejected(position=position, code="mapper_parsing_exception", reason="failed to parse"))
                 continue
             place = (item.index_name, item.document_id)
-            if place in self.documents and self.documents[place][0] > item.offset:
+            newest, _ = self.documents.get(place, (self._taken_away.get(place, -1), None))
+            if newest > item.offset:
                 continue
             if not item.document:
                 self.documents.pop(place, None)
+                self._taken_away[place] = item.offset
             else:
                 self.documents[place] = (item.offset, msgspec.json.decode(item.document))
         return tuple(rejected)

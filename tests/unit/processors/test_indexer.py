@@ -10,7 +10,7 @@ import pytest
 from gateway.core.errors import SinkError
 from gateway.observe.logs import make_logger
 from processors.contracts.load import load_contracts
-from processors.indexer import Indexer
+from processors.indexer import RETENTION_FIRST_S, RETENTION_S, Indexer
 from processors.indexing.plan import index_plan
 from processors.sinks.index_desk import IndexDesk, sources_of
 from processors.sinks.index_lane import Lane
@@ -21,6 +21,7 @@ from processors.sinks.lake_rows import LakeRows
 from processors.stages.chain import Chain, Outputs
 from processors.stages.ledger import Ledger
 from tests.unit.processors.memory_opensearch import MemoryOpenSearch
+from tests.unit.processors.sinks import virtual_time
 
 AT = datetime(2026, 11, 22, 12, tzinfo=UTC)
 NOW_US = int(AT.timestamp()) * 1_000_000
@@ -139,6 +140,46 @@ def test_commits_are_followed_without_asking_the_lake(installed):
     installed.indexer.committed(outputs, CHAIN.empty_state())
     installed.step()
     assert [1, 5] == installed.offsets()
+
+
+def test_what_nobody_said_is_found_at_the_next_look_into_the_lake(installed):
+    """Another program may add to the lake; once a minute its tables are asked themselves."""
+    installed.write(1)
+    installed.step()
+    installed.write(5)
+    installed.step()
+    assert [1] == installed.offsets()
+    installed.indexer._look_at_s = 0.0
+    installed.step()
+    assert [1, 5] == installed.offsets()
+
+
+def test_what_is_too_old_is_deleted_soon_after_the_start_and_then_every_hour(installed):
+    """A failure is said and left to the next time; before a cluster is prepared nothing is asked of it."""
+    installed.write(1, at=AT)
+    installed.step()
+    old = (f"v-rejects-{AT - timedelta(days=31):%Y.%m.%d}", "old")
+    installed.cluster.documents[old] = (0, {})
+    cluster, times = installed.cluster, []
+
+    class Refusing(MemoryOpenSearch):
+        async def delete_older(self, tables, *, before):
+            times.append((asyncio.get_running_loop().time(), before))
+            if len(times) == 1:
+                raise SinkError("opensearch", "busy")
+            return await cluster.delete_older(tables, before=before)
+
+    async def hours():
+        task = asyncio.get_running_loop().create_task(installed.indexer._retain(Refusing()))
+        await asyncio.sleep(RETENTION_FIRST_S + RETENTION_S + 1)
+        task.cancel()
+
+    virtual_time.run(hours())
+    before = AT - timedelta(days=90)
+    assert [(RETENTION_FIRST_S, before), (RETENTION_FIRST_S + RETENTION_S, before)] == times
+    assert "index_retention_failed" in installed.said.getvalue()
+    assert old in cluster.documents, "it is younger than the retention"
+    assert ["delete_older"] == [call for call in cluster.log if call == "delete_older"]
 
 
 def test_a_commit_that_added_nothing_is_asked_for_once(installed):

@@ -5,7 +5,10 @@ from datetime import UTC, datetime
 import polars as pl
 import pytest
 
+from gateway.core.failpoints import Failpoint
 from gateway.core.limits import INDEX_REJECT_BYTES_MAX
+from processors.jobs.compaction import SMALL_FILES_MIN
+from processors.jobs.upkeep import KeptTable, Upkeep
 from processors.sinks.index_rejects import INDEX_REJECTS, IndexReject, IndexRejects
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -72,3 +75,38 @@ def test_a_row_says_all_there_is_to_know(rejects, tmp_path):
         "received_date": NOW.date(),
     } == first
     assert (4, None) == (second["offset"], second["document"])
+
+
+def test_upkeep_from_another_handle_takes_nothing_away_and_stops_nobody(rejects, tmp_path):
+    """Compaction, retention and vacuum run in the thread of the pump while the indexer adds rejects of its own."""
+    written, jobs, between = [], [], []
+
+    def write():
+        written.append(len(written))
+        rejects.write("a", [reject(written[-1])], generation=0, end=len(written), rejected_at=NOW)
+
+    def while_compacting(failpoint):
+        between.append(failpoint)
+        write()  # the compaction has read the table, and does not know of this one
+
+    table = KeptTable(
+        name=INDEX_REJECTS,
+        handle=rejects.open_handle(),
+        writer=IndexRejects.compacted_writer(),
+        keep_s=30 * 86_400.0,
+    )
+    upkeep = Upkeep(
+        [table],
+        compact_interval_s=10,
+        vacuum_after_hours=1,
+        done=lambda job, _, files: jobs.append((job, files)),
+        failpoint=while_compacting,
+    )
+    for turn in range(3):
+        for _ in range(SMALL_FILES_MIN):
+            write()
+        while upkeep.is_due(turn * 90_000.0):
+            upkeep.run_next(NOW.date())
+    assert written == held(tmp_path)["offset"].to_list()
+    assert {"compact", "retain", "vacuum"} == {job for job, _ in jobs}
+    assert [Failpoint.LAKE_BEFORE_COMPACT, Failpoint.LAKE_AFTER_COMPACT] * (len(between) // 2) == between != []
