@@ -276,11 +276,11 @@ class Indexer:
     async def _index(self, source: Source, lane: Lane) -> bool:
         """Index the next chunk of a table; return whether there was one. Raises: SinkError."""
         cursor, version = _cursor(self._cursors, source), self._version(source)
-        if version <= cursor.offset or self._nothing.get(source.name) == version:
+        if version <= cursor.offset:
             return False
         work = await self._blocking(partial(self._desk.next, source, cursor, self._devices))
         if work.end <= cursor.offset:
-            self._nothing[source.name] = version  # a commit that added nothing does not move the lake's version
+            self._nothing[source.name] = version
             return False
         sent = await self._send(work, lane)
         finish = partial(self._desk.finish, work, done=sent.done, refused=sent.refused)
@@ -385,7 +385,9 @@ class Indexer:
         """Return up to which offset there is something of a source to be indexed."""
         if source.contract is not None:
             return self._devices.offset if self._devices is not None else 0
-        return max(self._told.get(source.name, 0), self._held.get(source.name, 0))
+        # Rows that are computed again after a crash are in the lake under a lower version; nothing is to come then.
+        told = self._told.get(source.name, 0)
+        return max(0 if told == self._nothing.get(source.name) else told, self._held.get(source.name, 0))
 
     def _mark(self, source: Source) -> None:
         """Remember since when what is not indexed has been waiting."""

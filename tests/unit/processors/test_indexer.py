@@ -183,7 +183,7 @@ def test_what_is_too_old_is_deleted_soon_after_the_start_and_then_every_hour(ins
 
 
 def test_a_commit_that_added_nothing_is_asked_for_once(installed):
-    """After a crash the pump hands over batches that the lake has already; their end is not the lake's version."""
+    """After a crash the pump hands over batches that the lake has already: nothing is to come, and nothing lags."""
     installed.write(1)
     installed.step()
     nothing = installed.write(1)
@@ -191,6 +191,8 @@ def test_a_commit_that_added_nothing_is_asked_for_once(installed):
     installed.step(rounds=3)
     assert 2 == installed.cursor().offset
     assert {TABLE: 9} == installed.indexer._nothing
+    shown = installed.indexer.numbers()
+    assert (0, 0.0) == (shown.lag_entries[TABLE], shown.lag_s[TABLE])
 
 
 def test_a_second_run_from_0_changes_no_document(installed):
